@@ -1,0 +1,100 @@
+//! Reason codes: why Frontgate itself answered a request.
+//!
+//! They are stable: they appear in the access log, in the body of the answer and in the
+//! documentation. A status can have several reasons, a reason has one status.
+
+/// Why Frontgate answered instead of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Stable code, `snake_case`.
+    pub code: &'static str,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// One short sentence for people.
+    pub text: &'static str,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal $status:literal $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: Reason =
+            Reason { code: $code, status: $status, text: $text };)*
+        /// Every reason, for the documentation and its test.
+        pub const ALL: &[Reason] = &[$($name),*];
+    };
+}
+
+reasons! {
+    /// The path has readings that lead to different rules.
+    AMBIGUOUS_PATH = "ambiguous_path" 400 "The path can be read in more than one way.";
+    /// The header block is not well-formed HTTP/1.
+    BAD_HEADER = "bad_header" 400 "The request header is malformed.";
+    /// Host missing, repeated or malformed.
+    BAD_HOST = "bad_host" 400 "The Host header is missing or malformed.";
+    /// Content-Length and Transfer-Encoding contradict each other or are malformed.
+    BAD_FRAMING = "bad_framing" 400 "The length of the request body is ambiguous.";
+    /// The request line is not well-formed.
+    BAD_REQUEST_LINE = "bad_request_line" 400 "The request line is malformed.";
+    /// The client stopped inside its body.
+    BODY_TIMEOUT = "body_timeout" 408 "The request body did not arrive in time.";
+    /// The body is larger than the rule allows.
+    BODY_TOO_LARGE = "body_too_large" 413 "The request body is too large.";
+    /// The client closed its connection before the answer.
+    CLIENT_LEFT = "client_left" 499 "The client closed the connection.";
+    /// NTLM or Negotiate towards a farm with `connection_auth: off`.
+    CONNECTION_AUTH_OFF = "connection_auth_off" 403 "This sign-in method is not available here.";
+    /// Connecting to every server failed.
+    CONNECT_FAILED = "connect_failed" 502 "The server could not be reached.";
+    /// A server did not accept the connection in time.
+    CONNECT_TIMEOUT = "connect_timeout" 504 "The server could not be reached in time.";
+    /// The rule denies it, or the farm's `deny_paths` do.
+    DENIED = "denied" 404 "Not found.";
+    /// Plain HTTP to a name that is published on https only.
+    HTTPS_ONLY = "https_only" 301 "Use https.";
+    /// Header block larger than `limits.header_size`, or more fields than `limits.headers`.
+    HEADER_TOO_LARGE = "header_too_large" 431 "The request header is too large.";
+    /// The header did not arrive within `limits.header_timeout`.
+    HEADER_TIMEOUT = "header_timeout" 408 "The request header did not arrive in time.";
+    /// No rule publishes this host (TLS).
+    HOST_NOT_PUBLISHED_TLS = "host_not_published" 421 "This name is not published here.";
+    /// No rule publishes this host (plain).
+    HOST_NOT_PUBLISHED = "host_not_published" 404 "This name is not published here.";
+    /// Something failed that should not have.
+    INTERNAL = "internal" 500 "Internal error.";
+    /// CONNECT or TRACE.
+    METHOD_NOT_ALLOWED = "method_not_allowed" 405 "This method is not allowed.";
+    /// No server of the farm is healthy and enabled.
+    NO_SERVER = "no_server" 503 "No server is available.";
+    /// The host is published, the path is not.
+    PATH_NOT_PUBLISHED = "path_not_published" 404 "Not found.";
+    /// A redirect rule.
+    REDIRECTED = "redirected" 302 "Moved.";
+    /// The server closed or reset the connection before its answer was complete.
+    SERVER_CLOSED = "server_closed" 502 "The server closed the connection.";
+    /// The server sent something that is not HTTP.
+    SERVER_PROTOCOL = "server_protocol" 502 "The server's answer was not understood.";
+    /// The server stayed silent longer than the timeout.
+    SERVER_SILENT = "server_silent" 504 "The server did not answer in time.";
+    /// TLS towards the server failed: certificate, name or protocol.
+    SERVER_TLS = "server_tls" 502 "The server could not be reached securely.";
+    /// SNI and Host differ, and the certificate does not cover Host.
+    SNI_MISMATCH = "sni_mismatch" 421 "This name is not served on this connection.";
+    /// More connections than `limits.connections` or `connections_per_source`.
+    TOO_MANY_CONNECTIONS = "too_many_connections" 503 "Too many connections.";
+    /// The request target is longer than `limits.url`.
+    URL_TOO_LONG = "url_too_long" 414 "The URL is too long.";
+    /// HTTP version other than 1.0, 1.1 or 2.
+    VERSION_NOT_SUPPORTED = "version_not_supported" 505 "This HTTP version is not supported.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_snake_case_and_mean_one_thing() {
+        for reason in ALL {
+            assert!(reason.code.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            assert!((300..600).contains(&reason.status));
+        }
+    }
+}
