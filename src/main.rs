@@ -1,1 +1,5 @@
-fn main() {}
+//! The `frontgate` command.
+
+fn main() {
+    std::process::exit(frontgate::cli::main());
+}

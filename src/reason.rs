@@ -14,6 +14,13 @@ pub struct Reason {
     pub text: &'static str,
 }
 
+impl Reason {
+    /// The body of an answer that Frontgate makes itself: the sentence, then the code.
+    pub fn body(&self) -> String {
+        format!("{}\nreason: {}\n", self.text, self.code)
+    }
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal $status:literal $text:literal;)*) => {
         $($(#[$doc])* pub const $name: Reason =
@@ -58,6 +65,8 @@ reasons! {
     HOST_NOT_PUBLISHED_TLS = "host_not_published" 421 "This name is not published here.";
     /// No rule publishes this host (plain).
     HOST_NOT_PUBLISHED = "host_not_published" 404 "This name is not published here.";
+    /// An HTTP/2 request for a farm that binds sign-ins to connections.
+    HTTP2_NOT_HERE = "http2_not_here" 421 "This name is not served over HTTP/2.";
     /// Something failed that should not have.
     INTERNAL = "internal" 500 "Internal error.";
     /// CONNECT or TRACE.

@@ -21,6 +21,8 @@ pub struct Site {
     pub fingerprint: String,
     /// Every file whose change asks for a reload: configuration, certificates, keys, CA bundles.
     pub files: Vec<std::path::PathBuf>,
+    /// Directories in which a new file would change the configuration (`include` patterns).
+    pub directories: Vec<std::path::PathBuf>,
     /// Sockets to listen on.
     pub listeners: Vec<Arc<Listener>>,
     /// Certificates, in file order; the default one is `default_certificate`.
@@ -124,7 +126,9 @@ impl Certificate {
     /// for exactly one label (RFC 6125 6.4.3).
     pub fn covers(&self, host: &str) -> bool {
         self.names.iter().any(|name| match name.strip_prefix("*.") {
-            Some(parent) => host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent),
+            Some(parent) => host
+                .split_once('.')
+                .is_some_and(|(label, rest)| !label.is_empty() && rest == parent),
             None => name == host,
         })
     }
