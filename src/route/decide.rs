@@ -1,0 +1,290 @@
+//! What happens to a request: the verdict of host, path and scheme.
+
+use std::sync::Arc;
+
+use super::{
+    path::{denied, listed},
+    reading::readings,
+    table::{Paths, Table},
+};
+use crate::{
+    reason::{self, Reason},
+    site::{Action, FarmId, Redirect, Rule, Site},
+};
+
+/// What routing needs to know of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'q> {
+    /// Where it came in: an index into [`Site::listeners`].
+    pub listener: usize,
+    /// Whether the client used TLS.
+    pub https: bool,
+    /// The normalised host, see [`super::normalize_host`].
+    pub host: &'q str,
+    /// The path as sent, without query, in origin form.
+    pub target_path: &'q [u8],
+}
+
+/// The verdict on a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'a> {
+    /// Its path has readings with different verdicts: 400 `ambiguous_path`.
+    Ambiguous,
+    /// The rule denies it, or the farm's `deny_paths` do: 404 `denied`.
+    Deny {
+        /// The rule that took the path.
+        rule: &'a Arc<Rule>,
+    },
+    /// Goes to a farm, with the client's own bytes as its target.
+    Forward {
+        /// The rule that took it.
+        rule: &'a Arc<Rule>,
+        /// The farm that serves it.
+        farm: FarmId,
+    },
+    /// Nothing publishes this host on this listener: 421 on TLS, 404 on plain.
+    HostNotPublished,
+    /// The host is published, this path of it is not (on this scheme): 404.
+    PathNotPublished,
+    /// A redirect rule took it, see [`super::location()`].
+    Redirect {
+        /// The rule that took it.
+        rule: &'a Arc<Rule>,
+        /// Where it leads.
+        redirect: &'a Redirect,
+    },
+    /// Plain HTTP to what is published on https: 301, or 308 for methods other than GET and HEAD.
+    /// See [`super::https_location`].
+    ToHttps {
+        /// The rule that publishes it on https.
+        rule: &'a Arc<Rule>,
+    },
+}
+
+impl<'a> Decision<'a> {
+    /// Why Frontgate itself answers; `None` for what is forwarded. The status of `REDIRECTED` and
+    /// `HTTPS_ONLY` is only the usual one: the rule's and the method's own go before it.
+    pub fn reason(&self, https: bool) -> Option<Reason> {
+        Some(match self {
+            Self::Forward { .. } => return None,
+            Self::Ambiguous => reason::AMBIGUOUS_PATH,
+            Self::Deny { .. } => reason::DENIED,
+            Self::HostNotPublished if https => reason::HOST_NOT_PUBLISHED_TLS,
+            Self::HostNotPublished => reason::HOST_NOT_PUBLISHED,
+            Self::PathNotPublished => reason::PATH_NOT_PUBLISHED,
+            Self::Redirect { .. } => reason::REDIRECTED,
+            Self::ToHttps { .. } => reason::HTTPS_ONLY,
+        })
+    }
+
+    /// The rule that took the request, if one did.
+    pub fn rule(&self) -> Option<&'a Arc<Rule>> {
+        match self {
+            Self::Deny { rule }
+            | Self::Forward { rule, .. }
+            | Self::Redirect { rule, .. }
+            | Self::ToHttps { rule } => Some(rule),
+            Self::Ambiguous | Self::HostNotPublished | Self::PathNotPublished => None,
+        }
+    }
+
+    /// Whether two readings may stand side by side. What is denied is denied by whichever rule.
+    fn agrees(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && (matches!(self, Self::Deny { .. })
+                || self.rule().map(|rule| rule.index) == other.rule().map(|rule| rule.index))
+    }
+}
+
+/// Decides on a request. First the most specific host, then the longest path, then the scheme,
+/// never back; and all that for every reading of the path.
+///
+/// SECURITY: a path whose readings disagree is refused, so no spelling of a denied path reaches a
+/// server that would tidy it. Test: no_spelling_of_a_denied_path_is_forwarded
+pub fn decide<'a>(table: &'a Table, site: &'a Site, question: &Question<'_>) -> Decision<'a> {
+    let Some(paths) = table.host(question.listener, question.host) else {
+        return Decision::HostNotPublished;
+    };
+    let readings = readings(question.target_path);
+    let Some(mut readings) = readings.iter() else { return Decision::Ambiguous };
+    let Some(first) = readings.next() else { return Decision::Ambiguous };
+    let decision = judge(paths, site, question.https, first);
+    if readings.all(|next| judge(paths, site, question.https, next).agrees(&decision)) {
+        decision
+    } else {
+        Decision::Ambiguous
+    }
+}
+
+/// The verdict if `reading` were the only one.
+fn judge<'a>(paths: &'a Paths, site: &'a Site, https: bool, reading: &[u8]) -> Decision<'a> {
+    let Some(rules) = paths.find(reading) else { return Decision::PathNotPublished };
+    let on_https = rules.iter().find(|rule| rule.schemes.https);
+    let on_http = rules.iter().find(|rule| rule.schemes.http);
+    // Plain HTTP to what only https has is judged by that rule first: what is denied there is
+    // denied here, without a detour.
+    let (rule, detour) = match (https, on_https, on_http) {
+        (true, Some(rule), _) | (false, _, Some(rule)) => (rule, false),
+        (false, Some(rule), None) => (rule, true),
+        _ => return Decision::PathNotPublished,
+    };
+    let farm = match &rule.action {
+        Action::Deny => return Decision::Deny { rule },
+        Action::Redirect(_) if detour => return Decision::ToHttps { rule },
+        Action::Redirect(redirect) => return Decision::Redirect { rule, redirect },
+        Action::Forward(farm) => *farm,
+    };
+    // A site whose farm is missing cannot be compiled; if it were, nothing of it is published.
+    let Some(settings) = site.farms.get(farm.0) else { return Decision::PathNotPublished };
+    let texts = |list: &'a [Arc<str>]| list.iter().map(|entry| &**entry);
+    if denied(reading, texts(&settings.deny_paths), texts(&rule.allow_denied)) {
+        return Decision::Deny { rule };
+    }
+    let plain = &settings.plain_paths;
+    let https_only = !https && !plain.is_empty() && !plain.iter().any(|p| listed(reading, p));
+    match on_https {
+        _ if !detour && !https_only => Decision::Forward { rule, farm },
+        Some(rule) => Decision::ToHttps { rule },
+        None => Decision::PathNotPublished,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        route::testing::{LYNC, OTHER, forward, site},
+        site::Schemes,
+    };
+
+    const HTTPS: Schemes = Schemes { https: true, http: false };
+    const HTTP: Schemes = Schemes { https: false, http: true };
+
+    fn verdict(rules: Vec<Rule>, url: &str) -> String {
+        let site = site(&["contoso.com"], rules);
+        let table = Table::new(&site);
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (host, path) = rest.split_once('/').unwrap();
+        let path = format!("/{path}");
+        let https = scheme == "https";
+        let question = Question {
+            listener: if https { 0 } else { 1 },
+            https,
+            host,
+            target_path: path.as_bytes(),
+        };
+        let decision = decide(&table, &site, &question);
+        let rule = decision.rule().map_or("-", |rule| &rule.name);
+        match decision {
+            Decision::Ambiguous => "ambiguous".into(),
+            Decision::Deny { .. } => format!("deny {rule}"),
+            Decision::Forward { farm: LYNC, .. } => format!("lync {rule}"),
+            Decision::Forward { .. } => format!("other {rule}"),
+            Decision::HostNotPublished => "no host".into(),
+            Decision::PathNotPublished => "no path".into(),
+            Decision::Redirect { redirect, .. } => format!("redirect {}", redirect.to),
+            Decision::ToHttps { .. } => format!("https {rule}"),
+        }
+    }
+
+    fn with(rule: Rule, change: impl FnOnce(&mut Rule)) -> Rule {
+        let mut rule = rule;
+        change(&mut rule);
+        rule
+    }
+
+    #[test]
+    fn the_lync_estate() {
+        let rules = || {
+            let https = |host| with(forward(host, ""), |rule| rule.schemes = HTTPS);
+            vec![https("meet.*"), https("dialin.*"), forward("lyncdiscover.*", "")]
+        };
+        for (url, expected) in [
+            ("https://meet.contoso.com/Anna/AB12", "lync meet.*"),
+            ("https://meet.contoso.com/admin/x", "deny meet.*"),
+            ("https://meet.contoso.com/administrator", "lync meet.*"),
+            ("http://meet.contoso.com/Anna", "https meet.*"),
+            ("http://meet.contoso.com/admin", "deny meet.*"),
+            ("http://lyncdiscover.contoso.com/", "lync lyncdiscover.*"),
+            ("http://lyncdiscover.contoso.com/Autodiscover/x", "lync lyncdiscover.*"),
+            ("http://lyncdiscover.contoso.com/ucwa", "https lyncdiscover.*"),
+            ("http://lyncdiscover.contoso.com/cscp", "deny lyncdiscover.*"),
+            ("http://lyncdiscover.contoso.com/%75cwa", "https lyncdiscover.*"),
+            ("http://lyncdiscover.contoso.com/x/..%2fautodiscover", "ambiguous"),
+            ("https://owa.contoso.com/", "no host"),
+            ("https://meet.evil.example/", "no host"),
+        ] {
+            assert_eq!(verdict(rules(), url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn plain_paths_of_a_rule_without_https_are_not_published() {
+        let rules = vec![with(forward("h.x", ""), |rule| rule.schemes = HTTP)];
+        assert_eq!(verdict(rules.clone(), "http://h.x/ucwa"), "no path");
+        assert_eq!(verdict(rules.clone(), "http://h.x/"), "lync h.x");
+        assert_eq!(verdict(rules, "https://h.x/"), "no path");
+    }
+
+    #[test]
+    fn two_rules_may_share_a_path_by_scheme() {
+        let other = |rule: &mut Rule| {
+            rule.schemes = HTTP;
+            rule.action = Action::Forward(OTHER);
+            rule.name = "plain".into();
+        };
+        let rules = || {
+            let lync = with(forward("h.x", ""), |rule| rule.schemes = HTTPS);
+            vec![lync, with(forward("h.x", ""), other)]
+        };
+        assert_eq!(verdict(rules(), "https://h.x/ucwa"), "lync h.x");
+        assert_eq!(verdict(rules(), "http://h.x/ucwa"), "other plain");
+    }
+
+    #[test]
+    fn a_more_specific_host_or_path_never_falls_back() {
+        let rules = || {
+            let only_plain = with(forward("a.x", "/b"), |rule| rule.schemes = HTTP);
+            vec![forward("*.x", ""), forward("a.x", "/a"), only_plain]
+        };
+        assert_eq!(verdict(rules(), "https://a.x/c"), "no path");
+        assert_eq!(verdict(rules(), "https://a.x/b"), "no path");
+        assert_eq!(verdict(rules(), "https://b.x/c"), "lync *.x");
+    }
+
+    #[test]
+    fn deny_redirect_and_allow_denied() {
+        let to =
+            Redirect { to: "https://m.x/".into(), status: 302, keep_path: false, keep_query: true };
+        let rules = || {
+            vec![
+                forward("a.x", ""),
+                with(forward("a.x", "/x"), |rule| {
+                    rule.action = Action::Deny;
+                    rule.schemes = HTTPS;
+                }),
+                with(forward("a.x", "/old"), |rule| rule.action = Action::Redirect(to.clone())),
+                with(forward("a.x", "/admin"), |rule| rule.allow_denied = vec!["/admin".into()]),
+            ]
+        };
+        assert_eq!(verdict(rules(), "https://a.x/X/y"), "deny a.x/x");
+        assert_eq!(verdict(rules(), "http://a.x/X/y"), "deny a.x/x");
+        assert_eq!(verdict(rules(), "https://a.x/old/"), "redirect https://m.x/");
+        assert_eq!(verdict(rules(), "https://a.x/admin/"), "lync a.x/admin");
+        assert_eq!(verdict(rules(), "https://a.x/cscp"), "deny a.x");
+        assert_eq!(verdict(rules(), "https://a.x/%61dmin"), "ambiguous");
+        assert_eq!(verdict(rules(), "https://a.x/cscp/../cscp"), "deny a.x");
+    }
+
+    #[test]
+    fn what_all_readings_agree_on_is_forwarded_however_odd() {
+        for path in ["a//b", "a/../b", "caf%C3%A9", "a%2Fb", "a;b=c", "(S(x))/a", "x:y", "a."] {
+            assert_eq!(
+                verdict(vec![forward("a.x", "")], &format!("https://a.x/{path}")),
+                "lync a.x"
+            );
+        }
+        let too_many = format!("https://a.x/{}", "a/..%2f;x/%2561/.%20/\\b./(S(x))c%00");
+        assert_eq!(verdict(vec![forward("a.x", "")], &too_many), "ambiguous");
+    }
+}

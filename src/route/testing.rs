@@ -1,0 +1,113 @@
+//! Sites for the tests of this area: listener 0 is `tls` on 443, listener 1 `plain` on 80; farm 0
+//! is `lync` (its paths denied and limited as the preset does), farm 1 is `other`.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::site::{
+    AccessLog, Action, Admin, AdminAddress, Bridge, ConnectionAuth, Farm, FarmId, HostPattern,
+    Limits, Listener, ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes, ServerTls,
+    Shutdown, Site, TlsVersion, Verify,
+};
+
+pub(super) const LYNC: FarmId = FarmId(0);
+pub(super) const OTHER: FarmId = FarmId(1);
+
+pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
+    let second = Duration::from_secs(1);
+    let number = |(index, rule)| Arc::new(Rule { index, ..rule });
+    let tls = ListenerTls { min_version: TlsVersion::Tls12, http2: true };
+    let mut lync = farm("lync");
+    lync.deny_paths = vec!["/cscp".into(), "/admin".into(), "/reach/admin".into()];
+    lync.plain_paths = vec!["=/".into(), "/autodiscover".into()];
+    Site {
+        fingerprint: String::new(),
+        files: Vec::new(),
+        directories: Vec::new(),
+        listeners: vec![
+            Arc::new(listener("tls", 443, Some(tls))),
+            Arc::new(listener("plain", 80, None)),
+        ],
+        certificates: Vec::new(),
+        default_certificate: 0,
+        farms: vec![Arc::new(lync), Arc::new(farm("other"))],
+        rules: rules.into_iter().enumerate().map(number).collect(),
+        domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
+        limits: Limits {
+            connections: 1,
+            connections_per_source: 1,
+            pins: 1,
+            pins_per_source: 1,
+            tls_handshake: second,
+            header_timeout: second,
+            keep_alive: second,
+            header_size: 1,
+            headers: 1,
+            url: 1,
+            h2_streams: 1,
+        },
+        access_log: AccessLog { format: LogFormat::Json, path: None },
+        admin: Admin {
+            listen: AdminAddress::Unix("admin".into()),
+            health: None,
+            hosts: Vec::new(),
+        },
+        workers: 1,
+        shutdown: Shutdown { delay: second, drain: second },
+    }
+}
+
+/// A rule for farm `lync` on both schemes; `path` as in the configuration, empty for any.
+pub(super) fn forward(host: &str, path: &str) -> Rule {
+    let host_pattern = match (host.strip_suffix(".*"), host.strip_prefix("*.")) {
+        (Some(prefix), _) => HostPattern::Prefix(prefix.into()),
+        (_, Some(suffix)) => HostPattern::Suffix(suffix.into()),
+        _ => HostPattern::Exact(host.into()),
+    };
+    let path_pattern = match path.strip_prefix('=') {
+        Some(exact) => PathPattern::Exact(exact.into()),
+        None if path.is_empty() => PathPattern::Any,
+        None => PathPattern::Prefix(path.into()),
+    };
+    Rule {
+        index: 0,
+        name: format!("{host}{path}").into(),
+        host: host_pattern,
+        path: path_pattern,
+        schemes: Schemes { https: true, http: true },
+        listeners: None,
+        action: Action::Forward(LYNC),
+        allow_denied: Vec::new(),
+        timeout: None,
+        body_size: None,
+        body_timeout: Duration::from_secs(60),
+        place: place(),
+    }
+}
+
+pub(super) fn listener(name: &str, port: u16, tls: Option<ListenerTls>) -> Listener {
+    Listener { name: name.into(), address: ([0, 0, 0, 0], port).into(), public_port: port, tls }
+}
+
+fn farm(name: &str) -> Farm {
+    Farm {
+        name: name.into(),
+        preset: "none".into(),
+        servers: Vec::new(),
+        bridge: Bridge::Same,
+        host: None,
+        tls: ServerTls { verify: Verify::Full, ca: None, digest: 0 },
+        timeout: Duration::from_secs(200),
+        connect_timeout: Duration::from_secs(5),
+        server_idle: Duration::from_secs(100),
+        probes: Vec::new(),
+        connection_auth: ConnectionAuth::Auto,
+        deny_paths: Vec::new(),
+        plain_paths: Vec::new(),
+        hide_headers: Vec::new(),
+        place: place(),
+    }
+}
+
+fn place() -> Place {
+    Place { file: "test".into(), line: 1, column: 1 }
+}
