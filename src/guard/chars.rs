@@ -1,0 +1,51 @@
+//! Which bytes may stand where (RFC 9110 5, RFC 9112 3).
+
+/// A token: methods, field names, connection options.
+pub(super) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| is_tchar(*byte))
+}
+
+/// A character of a token. `_` is one: Exchange and SharePoint clients send such names.
+pub(super) fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// A character of a field value: anything but controls; tab is allowed. Bytes from 0x80 on pass
+/// as they are, in whatever encoding the client meant.
+pub(super) fn is_value_char(byte: u8) -> bool {
+    byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
+}
+
+/// A character of a request target.
+///
+/// COMPAT: clients of IIS send UTF-8 unescaped, and signs like `{` and `|` that a URL has no
+/// place for; they pass. SECURITY: `#` does not: servers differ on whether the path ends there
+/// (CVE-2023-45539). Test: targets_are_visible_and_whole
+pub(super) fn is_target_char(byte: u8) -> bool {
+    byte > 0x20 && byte != 0x7f && byte != b'#'
+}
+
+/// `value` without spaces and tabs around it.
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
