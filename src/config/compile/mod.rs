@@ -1,0 +1,142 @@
+//! The border: from what is written to what is used. Everything is resolved here, and whatever
+//! cannot be is a finding; nothing is left that could fail while a request is served.
+
+mod certificates;
+mod farms;
+mod listeners;
+mod rules;
+
+use std::{num::NonZero, sync::Arc, thread};
+
+use crate::{
+    config::{
+        code,
+        diagnostic::Findings,
+        files::Files,
+        model::{
+            Config,
+            name::HostName,
+            net::LogPath,
+            service::{LogFormat, Workers},
+        },
+        read::{At, List},
+        source::Mark,
+    },
+    site::{self, Site},
+};
+
+/// What compiling leaves for the linter besides the site.
+pub struct Compiled {
+    /// The site; complete only if there are no errors among the findings.
+    pub site: Site,
+    /// For each rule of the site, its entry in the model.
+    pub written: Vec<usize>,
+}
+
+/// Compiles the model; the fingerprint is left empty.
+pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> Compiled {
+    let listeners = listeners::compile(config, findings);
+    let (certificates, default_certificate) = certificates::compile(config, files, findings);
+    let farms = farms::compile(config, files, findings);
+    let (rules, written) = rules::compile(config, &farms, findings);
+    let site = Site {
+        fingerprint: String::new(),
+        files: Vec::new(),
+        directories: Vec::new(),
+        listeners,
+        certificates,
+        default_certificate,
+        farms: farms.into_iter().map(|(farm, _)| farm).collect(),
+        rules,
+        domains: strings(&config.domains),
+        limits: limits(config),
+        access_log: access_log(config, findings),
+        admin: site::Admin {
+            listen: config.admin.listen.value.clone(),
+            health: config.health.listen.as_ref().map(|listen| listen.value.clone()),
+            hosts: strings(&config.admin.hosts),
+        },
+        workers: match config.workers.value {
+            Workers::Auto => thread::available_parallelism().map_or(1, NonZero::get),
+            Workers::Fixed(number) => number,
+        },
+        shutdown: site::Shutdown { delay: config.shutdown.delay.0, drain: config.shutdown.drain.0 },
+    };
+    Compiled { site, written }
+}
+
+fn strings(names: &List<HostName>) -> Vec<String> {
+    names.items.iter().map(|name| name.0.clone()).collect()
+}
+
+fn limits(config: &Config) -> site::Limits {
+    let limits = &config.limits;
+    site::Limits {
+        connections: limits.connections.usize(),
+        connections_per_source: limits.connections_per_source.usize(),
+        pins: limits.pins.usize(),
+        pins_per_source: limits.pins_per_source.usize(),
+        tls_handshake: limits.tls_handshake.0,
+        header_timeout: limits.header_timeout.0,
+        keep_alive: limits.keep_alive.0,
+        header_size: limits.header_size.usize(),
+        headers: limits.headers.usize(),
+        url: limits.url.usize(),
+        h2_streams: limits.h2_streams.usize(),
+    }
+}
+
+fn access_log(config: &Config, findings: &mut Findings) -> site::AccessLog {
+    let log = &config.access_log;
+    let format = match log.format.value {
+        LogFormat::Json => site::LogFormat::Json,
+        LogFormat::Combined => site::LogFormat::Combined,
+        LogFormat::W3c => {
+            findings
+                .add(code::NOT_AVAILABLE, &log.format.mark, "`w3c` is not available yet")
+                .help("it can be `json` or `combined`".to_string());
+            site::LogFormat::Json
+        }
+    };
+    let path = match &log.path.value {
+        LogPath::Stdout => None,
+        LogPath::File(file) => Some(file.path.clone()),
+    };
+    site::AccessLog { format, path }
+}
+
+/// The finding that a list needs an entry, if the file says it has none.
+fn not_empty<T>(list: Option<&At<List<T>>>, key: &str, findings: &mut Findings) {
+    if let Some(list) = list.filter(|list| list.is_empty()) {
+        findings
+            .add(code::NOTHING_THERE, &list.mark, format!("`{key}` has no entry"))
+            .help("without one, nothing would be served".to_string());
+    }
+}
+
+/// The finding that a name cannot be used in commands and logs.
+fn check_name(name: &At<String>, findings: &mut Findings) {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+        findings
+            .add(code::NAME, &name.mark, format!("`{}` cannot be a name", name.shown()))
+            .help("no spaces, slashes or control characters: `pool01`".to_string());
+    }
+}
+
+/// The finding that a name is taken; the place that took it comes first.
+fn collision(
+    code: &'static code::Code,
+    first: &Mark,
+    second: &Mark,
+    message: String,
+    findings: &mut Findings,
+) {
+    findings
+        .add(code, second, format!("{message} (at {})", first.seen_from(second)))
+        .related(first, "the first one is here");
+}
+
+/// A shared text.
+fn arc(text: &str) -> Arc<str> {
+    Arc::from(text)
+}

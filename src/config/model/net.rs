@@ -1,0 +1,187 @@
+//! Files, addresses and networks.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
+use serde_yaml::Value as Yaml;
+
+use crate::{
+    config::{
+        code,
+        diagnostic::Findings,
+        node::Node,
+        read::{Read, bad, scalar},
+    },
+    site::AdminAddress,
+};
+
+/// A file; relative ones start at the directory of the configuration file that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePath {
+    /// Where it is.
+    pub path: PathBuf,
+    /// As written, for messages.
+    pub written: String,
+    /// As written, but from the root: holds in any file.
+    pub shown: PathBuf,
+}
+
+impl FilePath {
+    /// A path that is absolute already.
+    pub fn absolute(path: &str) -> Self {
+        Self { path: path.into(), written: path.to_string(), shown: path.into() }
+    }
+}
+
+impl Read for FilePath {
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        let scalar = scalar(node, "a file name", findings)?;
+        let path = node.mark.source.dir.join(&scalar.text);
+        let written = scalar.shown().to_string();
+        Some(Self { path, shown: node.mark.source.dir.join(&written), written })
+    }
+
+    fn show(&self) -> Yaml {
+        Yaml::from(self.shown.display().to_string())
+    }
+
+    fn shows_as_written(&self) -> bool {
+        true
+    }
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogPath {
+    /// `-`
+    Stdout,
+    /// A file.
+    File(FilePath),
+}
+
+impl Read for LogPath {
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        if scalar(node, "a file name or \"-\"", findings)?.text == "-" {
+            return Some(Self::Stdout);
+        }
+        FilePath::read(node, findings).map(Self::File)
+    }
+
+    fn show(&self) -> Yaml {
+        match self {
+            Self::Stdout => Yaml::from("-"),
+            Self::File(file) => file.show(),
+        }
+    }
+
+    fn shows_as_written(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
+/// An address to listen on.
+impl Read for SocketAddr {
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        let text = &scalar(node, "an address with a port", findings)?.text;
+        if let Ok(address) = text.parse() {
+            return Some(address);
+        }
+        let port = text.rsplit(':').next().filter(|p| p.parse::<u16>().is_ok()).unwrap_or("443");
+        bad(
+            node,
+            code::ADDRESS,
+            "an IP address with a port",
+            format!(
+                "\"0.0.0.0:{port}\" is every IPv4 address of this machine, \"[::]:{port}\" IPv6 too"
+            ),
+            findings,
+        );
+        None
+    }
+
+    fn show(&self) -> Yaml {
+        Yaml::from(self.to_string())
+    }
+}
+
+impl Read for AdminAddress {
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        let scalar = scalar(node, "an address with a port, or unix:/path", findings)?;
+        match scalar.text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Some(Self::Unix(path.into())),
+            Some(_) => {
+                bad(
+                    node,
+                    code::ADDRESS,
+                    "a Unix socket",
+                    "the path is absolute: `unix:/run/frontgate.sock`",
+                    findings,
+                );
+                None
+            }
+            None => SocketAddr::read(node, findings).map(Self::Tcp),
+        }
+    }
+
+    fn show(&self) -> Yaml {
+        match self {
+            Self::Tcp(address) => address.show(),
+            Self::Unix(path) => Yaml::from(format!("unix:{}", path.display())),
+        }
+    }
+}
+
+/// A network in CIDR form, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr(pub IpNet);
+
+impl Read for Cidr {
+    fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
+        let text = &scalar(node, "a network", findings)?.text;
+        let net = text.parse::<IpNet>().ok();
+        let net = net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        if net.is_none() {
+            bad(
+                node,
+                code::CIDR,
+                "a network",
+                "networks look like `10.0.0.0/8` or `2001:db8::/32`",
+                findings,
+            );
+        }
+        net.map(Self)
+    }
+
+    fn show(&self) -> Yaml {
+        Yaml::from(self.0.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::testing::{codes, value};
+
+    #[test]
+    fn addresses_have_ports() {
+        assert_eq!(value::<SocketAddr>("0.0.0.0:443"), "0.0.0.0:443".parse().ok());
+        assert_eq!(value::<SocketAddr>("\"[::]:443\""), "[::]:443".parse().ok());
+        for wrong in ["443", "\":443\"", "\"*:443\"", "localhost:443", "0.0.0.0", "1.2.3.4:65536"] {
+            assert_eq!(codes::<SocketAddr>(wrong), ["E027"], "{wrong}");
+        }
+        let socket = Some(AdminAddress::Unix("/run/f.sock".into()));
+        assert_eq!(value::<AdminAddress>("unix:/run/f.sock"), socket);
+        assert_eq!(codes::<AdminAddress>("unix:f.sock"), ["E027"]);
+    }
+
+    #[test]
+    fn networks_are_cidrs_or_addresses() {
+        assert!(value::<Cidr>("10.0.0.0/8").is_some());
+        assert_eq!(value::<Cidr>("10.1.2.3").unwrap().show(), Yaml::from("10.1.2.3/32"));
+        assert_eq!(codes::<Cidr>("10.0.0.0/33"), ["E025"]);
+        assert_eq!(codes::<Cidr>("internal"), ["E025"]);
+    }
+}

@@ -1,0 +1,8 @@
+//! Whole configurations: every code by a golden file, sites, secrets, certificates, wild input.
+
+mod certificate;
+mod conf;
+mod findings;
+mod make;
+mod site;
+mod wild;
