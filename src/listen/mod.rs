@@ -1,1 +1,53 @@
-//! (module listen)
+//! Sockets towards clients: accept, TLS, one request at a time.
+//!
+//! Accept is ours and not Pingora's, because Pingora's listeners answer malformed requests and
+//! CONNECT before any hook runs, fix the handshake deadline at 60 s and have none for a header.
+
+mod accept;
+mod certificates;
+mod connection;
+mod count;
+mod gate;
+mod http1;
+mod http2;
+mod socket;
+mod tls;
+
+use std::sync::Arc;
+
+pub use accept::{Running, bind, start};
+use boring::ssl::SslAcceptor;
+pub use certificates::Certificates;
+pub use connection::{Connection, ConnectionTls};
+pub use count::Connections;
+pub use http1::{Arrival, Refusal};
+pub use tls::acceptor;
+
+use crate::{
+    guard::HeadLimits,
+    site::{Certificate, Limits, Listener},
+};
+
+/// What the listeners need to know of the site, as it is at that moment.
+pub trait View: Send + Sync {
+    /// Settings of a listener; `None` once the site no longer has it.
+    fn settings(&self, listener: &Listener) -> Option<Arc<Settings>>;
+    /// The certificate for a server name.
+    fn certificate(&self, sni: Option<&str>, accepts_ecdsa: bool) -> Option<Arc<Certificate>>;
+    /// Whether HTTP/2 may be offered to a client that asks for this server name.
+    fn http2_allowed(&self, sni: &str) -> bool;
+    /// A request was refused before it became one.
+    fn refused(&self, refusal: &Refusal<'_>);
+}
+
+/// A listener of the current site, ready for use.
+pub struct Settings {
+    /// As compiled.
+    pub listener: Arc<Listener>,
+    /// For TLS listeners.
+    pub acceptor: Option<SslAcceptor>,
+    /// The site's limits.
+    pub site_limits: Limits,
+    /// The part of them that one header is held to.
+    pub head_limits: HeadLimits,
+}

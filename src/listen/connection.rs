@@ -1,0 +1,78 @@
+//! What is known about one client connection.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use pingora::server::ShutdownWatch;
+
+use crate::site::{Certificate, Listener};
+
+/// One client connection, shared by everything that serves it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Unique in this process.
+    pub id: u64,
+    /// The listener that accepted it, as it was then.
+    pub listener: Arc<Listener>,
+    /// The client.
+    pub client: SocketAddr,
+    /// The address the client connected to.
+    pub local: SocketAddr,
+    /// TLS facts; `None` on a plain listener.
+    pub tls: Option<ConnectionTls>,
+    /// A 101 was sent: bytes pass through from now on.
+    pub upgraded: AtomicBool,
+    /// The framing of a request body broke while it was read.
+    pub framing_broken: AtomicBool,
+    /// Turns true when the listener stops: answers then carry `Connection: close`.
+    pub stopping: ShutdownWatch,
+    /// It carries connection-bound authentication and shares no server connection.
+    pub pinned: AtomicBool,
+}
+
+/// TLS facts of a client connection.
+#[derive(Debug)]
+pub struct ConnectionTls {
+    /// Server name the client asked for, lower case, without trailing dot.
+    pub sni: Option<String>,
+    /// `TLSv1.2`, `TLSv1.3`, …
+    pub version: &'static str,
+    /// Whether a session was resumed.
+    pub resumed: bool,
+    /// The certificate that was served, for the check of Host against SNI.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+impl Connection {
+    /// A new connection with an identity of its own.
+    pub fn new(
+        listener: Arc<Listener>,
+        client: SocketAddr,
+        local: SocketAddr,
+        tls: Option<ConnectionTls>,
+        stopping: ShutdownWatch,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            listener,
+            client,
+            local,
+            tls,
+            stopping,
+            upgraded: AtomicBool::new(false),
+            framing_broken: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
+        }
+    }
+
+    /// The server name the client asked for in TLS.
+    pub fn sni(&self) -> Option<&str> {
+        self.tls.as_ref()?.sni.as_deref()
+    }
+}

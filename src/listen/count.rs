@@ -1,0 +1,155 @@
+//! How many connections there are, in all and from each source.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+const SHARDS: usize = 16;
+
+/// Counts open client connections. Memory is bounded by the connections themselves: a source
+/// without one is forgotten.
+#[derive(Debug)]
+pub struct Connections {
+    total: AtomicUsize,
+    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    hasher: RandomState,
+    /// Told whenever a connection ends.
+    ended: Notify,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            total: AtomicUsize::new(0),
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            ended: Notify::new(),
+        }
+    }
+}
+
+impl Connections {
+    /// Open connections.
+    pub fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more from `source`, unless a limit is reached.
+    pub fn admit(
+        self: &Arc<Self>,
+        source: IpAddr,
+        limit: usize,
+        per_source: usize,
+    ) -> Option<Admitted> {
+        let source = source.to_canonical();
+        if self.total.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let full = self.with(source, |map| {
+            let count = map.entry(source).or_insert(0);
+            if *count >= per_source {
+                return true;
+            }
+            *count += 1;
+            false
+        });
+        if full {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Admitted { all: self.clone(), source })
+    }
+
+    /// Resolves when no connection is left.
+    pub async fn drained(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.total() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    fn with<T>(&self, source: IpAddr, f: impl FnOnce(&mut HashMap<IpAddr, usize>) -> T) -> T {
+        let index = self.hasher.hash_one(source) as usize % SHARDS;
+        // `index` is below the length; the first shard is only there to need no panic.
+        let [first, ..] = &self.shards;
+        let shard = self.shards.get(index).unwrap_or(first);
+        f(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One counted connection; dropping it counts it out.
+#[derive(Debug)]
+pub struct Admitted {
+    all: Arc<Connections>,
+    source: IpAddr,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.all.with(self.source, |map| {
+            if let Some(count) = map.get_mut(&self.source) {
+                *count -= 1;
+                if *count == 0 {
+                    map.remove(&self.source);
+                }
+            }
+        });
+        self.all.total.fetch_sub(1, Ordering::Relaxed);
+        self.all.ended.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn one_source_cannot_take_all_and_is_forgotten_when_it_leaves() {
+        let all = Arc::new(Connections::default());
+        let held: Vec<_> = (0..2).map(|_| all.admit(ip(1), 10, 2).unwrap()).collect();
+        assert!(all.admit(ip(1), 10, 2).is_none());
+        assert!(all.admit(ip(2), 10, 2).is_some());
+        drop(held);
+        assert_eq!(all.total(), 0);
+        assert!(all.shards.iter().all(|s| s.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn the_total_is_bounded_and_a_mapped_address_is_the_same_source() {
+        let all = Arc::new(Connections::default());
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        let _a = all.admit(ip(1), 2, 1).unwrap();
+        assert!(all.admit(mapped, 2, 1).is_none());
+        let _b = all.admit(ip(2), 2, 1).unwrap();
+        assert!(all.admit(ip(3), 2, 1).is_none());
+    }
+
+    #[tokio::test]
+    async fn drained_waits_for_the_last_one() {
+        let all = Arc::new(Connections::default());
+        let held = all.admit(ip(1), 1, 1).unwrap();
+        let waiting = tokio::spawn({
+            let all = all.clone();
+            async move { all.drained().await }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        waiting.await.unwrap();
+    }
+}
