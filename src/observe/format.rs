@@ -1,0 +1,172 @@
+//! How a line of the access log looks.
+
+use std::{fmt::Write as _, time::Duration};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::json;
+
+use super::Access;
+use crate::site::LogFormat;
+
+/// Formats one line, newline included. Nothing a client sends can break out of its field.
+pub fn line(access: &Access<'_>, format: LogFormat) -> String {
+    match format {
+        LogFormat::Json => json_line(access),
+        LogFormat::Combined => combined_line(access),
+    }
+}
+
+fn json_line(a: &Access<'_>) -> String {
+    let mut line = json!({
+        "time": timestamp(a).to_string(),
+        "client": a.client.ip().to_string(),
+        "client_port": a.client.port(),
+        "listener": a.listener,
+        "sni": a.sni,
+        "host": a.host,
+        "method": a.method,
+        "path": a.path,
+        "protocol": a.protocol,
+        "status": a.status,
+        "bytes_received": a.received,
+        "bytes_sent": a.sent,
+        "duration_ms": millis(a.duration),
+        "first_byte_ms": a.first_byte.map(millis),
+        "rule": a.rule,
+        "farm": a.farm,
+        "server": a.server,
+        "server_connection": a.server_connection,
+        "reason": a.reason,
+        "tls": a.tls,
+        "user_agent": a.user_agent,
+    })
+    .to_string();
+    line.push('\n');
+    line
+}
+
+/// Apache's combined format, then our fields as `name=value`.
+fn combined_line(a: &Access<'_>) -> String {
+    let time = timestamp(a).to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S %z");
+    let mut line = String::with_capacity(320);
+    let _ = write!(line, "{} - - [{time}] \"", a.client.ip());
+    escape(&mut line, a.method.unwrap_or("-"));
+    line.push(' ');
+    escape(&mut line, a.path.unwrap_or("-"));
+    let _ = write!(line, " {}\" {} {} \"", a.protocol.unwrap_or("-"), a.status, a.sent);
+    escape(&mut line, a.referer.unwrap_or("-"));
+    line.push_str("\" \"");
+    escape(&mut line, a.user_agent.unwrap_or("-"));
+    line.push('"');
+    let fields = [
+        ("listener", Some(a.listener)),
+        ("sni", a.sni),
+        ("host", a.host),
+        ("rule", a.rule),
+        ("farm", a.farm),
+        ("server", a.server),
+        ("server_connection", a.server_connection),
+        ("reason", a.reason),
+        ("tls", a.tls),
+    ];
+    for (name, value) in fields {
+        let _ = write!(line, " {name}=\"");
+        escape(&mut line, value.unwrap_or("-"));
+        line.push('"');
+    }
+    let _ = write!(line, " received={} duration_ms={}", a.received, millis(a.duration));
+    if let Some(first) = a.first_byte {
+        let _ = write!(line, " first_byte_ms={}", millis(first));
+    }
+    line.push('\n');
+    line
+}
+
+fn timestamp(a: &Access<'_>) -> Timestamp {
+    Timestamp::try_from(a.time).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Milliseconds with microsecond digits.
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// SECURITY: quotes, backslashes and control characters are written as `\xHH` (log injection).
+/// Test: a_client_cannot_forge_a_line.
+fn escape(line: &mut String, text: &str) {
+    for c in text.chars() {
+        if c == '"' || c == '\\' || c.is_control() {
+            let _ = write!(line, "\\x{:02x}", c as u32);
+        } else {
+            line.push(c);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn access<'a>() -> Access<'a> {
+        Access {
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
+            client: "192.0.2.7:5061".parse().unwrap(),
+            listener: "public",
+            sni: Some("meet.contoso.com"),
+            host: Some("meet.contoso.com"),
+            method: Some("GET"),
+            path: Some("/meet/bob/1"),
+            protocol: Some("HTTP/1.1"),
+            status: 200,
+            received: 0,
+            sent: 42,
+            duration: Duration::from_micros(1500),
+            first_byte: Some(Duration::from_micros(1250)),
+            rule: Some("meet.*"),
+            farm: Some("lyncweb"),
+            server: Some("fe01"),
+            server_connection: Some("reused"),
+            reason: None,
+            tls: Some("TLSv1.3"),
+            referer: None,
+            user_agent: Some("UCCAPI"),
+        }
+    }
+
+    #[test]
+    fn json_has_every_field_of_the_contract() {
+        let text = line(&access(), LogFormat::Json);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["time"], "1970-01-02T00:00:00Z");
+        assert_eq!(value["client"], "192.0.2.7");
+        assert_eq!(value["duration_ms"], 1.5);
+        assert_eq!(value["first_byte_ms"], 1.25);
+        assert_eq!(value["farm"], "lyncweb");
+        assert_eq!(value["server_connection"], "reused");
+        assert!(value["reason"].is_null());
+        assert!(text.ends_with('\n'));
+    }
+
+    #[test]
+    fn combined_starts_as_apache_writes_it() {
+        let text = line(&access(), LogFormat::Combined);
+        let head = "192.0.2.7 - - [02/Jan/1970:00:00:00 +0000] \"GET /meet/bob/1 HTTP/1.1\" 200 42 \
+                    \"-\" \"UCCAPI\" listener=\"public\"";
+        assert!(text.starts_with(head), "{text}");
+        assert!(text.contains(" server=\"fe01\" "));
+        assert!(text.ends_with(" received=0 duration_ms=1.5 first_byte_ms=1.25\n"), "{text}");
+    }
+
+    #[test]
+    fn a_client_cannot_forge_a_line() {
+        let mut forged = access();
+        forged.user_agent = Some("x\" 200\n10.0.0.1 - - \u{7f}");
+        for format in [LogFormat::Json, LogFormat::Combined] {
+            let text = line(&forged, format);
+            assert_eq!(text.matches('\n').count(), 1);
+            assert!(!text.contains("x\" 200"));
+        }
+    }
+}
