@@ -1,1 +1,184 @@
-//! (module forward)
+//! The way of a request, hook by hook: a table of contents.
+
+mod admit;
+mod ctx;
+mod failure;
+mod headers;
+mod live;
+mod log;
+mod respond;
+mod server;
+
+use std::{any::Any, sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::{
+    Error, Result,
+    http::{RequestHeader, ResponseHeader},
+    modules::http::HttpModules,
+    protocols::Digest,
+    proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
+    upstreams::peer::HttpPeer,
+};
+
+pub use self::{
+    ctx::Ctx,
+    live::{Current, Live},
+    log::refused,
+};
+use crate::listen::Arrival;
+
+/// Frontgate as Pingora's proxy application.
+pub struct Forward {
+    current: Arc<Current>,
+}
+
+impl Forward {
+    /// Serves whatever `current` holds.
+    pub fn new(current: Arc<Current>) -> Self {
+        Self { current }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Forward {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.current.load())
+    }
+
+    /// No modules: nothing is compressed or buffered on the way.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// HTTP/1: the connection loop hands over the arrival with every request.
+    fn on_connection_reuse(
+        &self,
+        _: &mut Session,
+        ctx: &mut Ctx,
+        arrival: Box<dyn Any + Send + Sync>,
+    ) {
+        if let Ok(arrival) = arrival.downcast::<Arrival>() {
+            ctx.started = arrival.started;
+            ctx.connection = Some(arrival.connection);
+        }
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        admit::prepare(session, ctx)
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        admit::admit(session, ctx).await
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        server::peer(session, ctx)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        ctx.reused = Some(reused);
+        ctx.sent = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        headers::to_server(session, request, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        admit::body(session, body, end, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        ctx.answered = true;
+        if !response.status.is_informational() {
+            ctx.first_byte.get_or_insert(ctx.started.elapsed());
+        }
+        headers::from_server(response, ctx)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        headers::to_client(session, response, ctx);
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Ctx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        server::connect_failed(ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        failure::while_proxying(session, ctx, error, reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
+        failure::answer(session, error, ctx).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        log::request(&self.current.log, session, error, ctx);
+    }
+
+    /// Failures are told by the access log and by `failure`, once.
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Ctx,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

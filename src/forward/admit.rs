@@ -1,0 +1,209 @@
+//! May it pass, and where to: guard and route, before any server is chosen.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Version, header};
+use pingora::{Error, ErrorType, Result, proxy::Session};
+
+use super::{Ctx, respond};
+use crate::{
+    guard::{HeadLimits, inspect_h2},
+    listen::Connection,
+    pin::{self, Verdict},
+    reason::{self, Reason},
+    route::{
+        Decision, HostName, Question, decide, https_location, https_port, location, normalize_host,
+    },
+    site::{ConnectionAuth, FarmId, Rule},
+};
+
+/// How long a client may leave an answer unread before it is given up.
+const CLIENT_STALLED: Duration = Duration::from_secs(300);
+
+/// Settings of every request, before anything else runs.
+pub(super) fn prepare(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    if ctx.connection.is_none() {
+        // HTTP/2: the handshake left the connection in the TLS digest.
+        let tls = session.digest().and_then(|d| d.ssl_digest.as_ref());
+        ctx.connection = tls.and_then(|t| t.extension.get::<Arc<Connection>>()).cloned();
+    }
+    session.set_write_timeout(Some(CLIENT_STALLED));
+    // COMPAT: Outlook and .NET get a 401 before their upload has ended and go on using the
+    // connection. Test: an_early_answer_keeps_the_connection.
+    session.set_close_on_response_before_downstream_finish(false);
+    Ok(())
+}
+
+/// Guard and route. `Ok(true)`: an answer was sent and the request is over.
+pub(super) async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    match choose(session, ctx) {
+        Ok(()) => Ok(false),
+        Err(Answer::Plain(reason)) => {
+            ctx.reason = Some(reason);
+            respond::plain(session, reason).await?;
+            Ok(true)
+        }
+        Err(Answer::Redirect { reason, status, location }) => {
+            ctx.reason = Some(reason);
+            respond::redirect(session, reason, status, &location).await?;
+            Ok(true)
+        }
+    }
+}
+
+/// An answer that Frontgate gives itself.
+enum Answer {
+    Plain(Reason),
+    Redirect { reason: Reason, status: u16, location: String },
+}
+
+impl From<Reason> for Answer {
+    fn from(reason: Reason) -> Self {
+        Self::Plain(reason)
+    }
+}
+
+fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
+    let live = ctx.live.clone();
+    let Some(connection) = ctx.connection.clone() else { return Err(reason::INTERNAL.into()) };
+    let request = session.req_header();
+    if request.version == Version::HTTP_2 {
+        let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
+        let limits = HeadLimits::from(&live.site.limits);
+        inspect_h2(&request.method, request.raw_path(), authority, &request.headers, &limits)?;
+    }
+    let host = requested_host(request, &connection)?;
+    matches_sni(host.as_str(), &connection)?;
+    let Some(listener) = live.listener(&connection.listener) else {
+        return Err(reason::HOST_NOT_PUBLISHED.into());
+    };
+    let target = request.raw_path();
+    let mut parts = target.splitn(2, |b| *b == b'?');
+    let (path, query) = (parts.next().unwrap_or_default(), parts.next());
+    let https = connection.tls.is_some();
+    let question = Question { listener, https, host: host.as_str(), target_path: path };
+    match decide(&live.table, &live.site, &question) {
+        Decision::Forward { rule, farm } => forward(session, ctx, &connection, rule, farm),
+        Decision::Deny { rule } => {
+            ctx.rule = Some(rule.clone());
+            Err(reason::DENIED.into())
+        }
+        Decision::Redirect { rule, redirect } => {
+            ctx.rule = Some(rule.clone());
+            let location = location(redirect, path, query);
+            let status = redirect.status;
+            Err(Answer::Redirect { reason: reason::REDIRECTED, status, location })
+        }
+        Decision::ToHttps { rule } => {
+            ctx.rule = Some(rule.clone());
+            let port = https_port(&live.site, rule);
+            let location = https_location(host.as_str(), port, target);
+            // A 301 lets clients turn a POST into a GET (RFC 9110 15.4.2).
+            let safe = matches!(request.method, Method::GET | Method::HEAD);
+            let status = if safe { 301 } else { 308 };
+            Err(Answer::Redirect { reason: reason::HTTPS_ONLY, status, location })
+        }
+        Decision::HostNotPublished if https => Err(reason::HOST_NOT_PUBLISHED_TLS.into()),
+        Decision::HostNotPublished => Err(reason::HOST_NOT_PUBLISHED.into()),
+        Decision::PathNotPublished => Err(reason::PATH_NOT_PUBLISHED.into()),
+        Decision::Ambiguous => Err(reason::AMBIGUOUS_PATH.into()),
+    }
+}
+
+/// The host the client asks for: HTTP/2 authority, Host header, or (HTTP/1.0 without one) SNI.
+fn requested_host<'a>(
+    request: &'a pingora::http::RequestHeader,
+    connection: &'a Connection,
+) -> Result<HostName<'a>, Reason> {
+    let raw = request
+        .uri
+        .authority()
+        .filter(|_| request.version == Version::HTTP_2)
+        .map(|a| a.as_str().as_bytes())
+        .or_else(|| request.headers.get(header::HOST).map(|v| v.as_bytes()))
+        .or_else(|| connection.sni().map(str::as_bytes))
+        .ok_or(reason::BAD_HOST)?;
+    normalize_host(raw).ok_or(reason::BAD_HOST)
+}
+
+/// SECURITY: a connection that was made for one name does not reach another that its certificate
+/// does not cover (domain fronting, coalesced HTTP/2). Test: sni_other_than_host_is_421.
+fn matches_sni(host: &str, connection: &Connection) -> Result<(), Reason> {
+    let Some(tls) = &connection.tls else { return Ok(()) };
+    match &tls.sni {
+        Some(sni) if sni != host => match &tls.certificate {
+            Some(certificate) if certificate.covers(host) => Ok(()),
+            _ => Err(reason::SNI_MISMATCH),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn forward(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    connection: &Connection,
+    rule: &Arc<Rule>,
+    farm: FarmId,
+) -> Result<(), Answer> {
+    ctx.rule = Some(rule.clone());
+    let Some(farm) = ctx.live.farms.get(farm.0).cloned() else {
+        return Err(reason::INTERNAL.into());
+    };
+    let request = session.req_header();
+    let mode = farm.spec().connection_auth;
+    // SECURITY: streams of one HTTP/2 connection would share a signed-in server connection; a
+    // client can still bring such a host here on another host's connection.
+    // Test: h2_never_reaches_a_farm_that_binds_sign_ins.
+    if request.version == Version::HTTP_2 && mode != ConnectionAuth::Off {
+        return Err(reason::HTTP2_NOT_HERE.into());
+    }
+    let pinned = connection.pinned.load(std::sync::atomic::Ordering::Relaxed);
+    match pin::on_request(mode, &request.headers, pinned) {
+        Verdict::Shared => {}
+        Verdict::Pinned => {
+            ctx.pinned = true;
+            connection.pinned.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        Verdict::Refused => return Err(reason::CONNECTION_AUTH_OFF.into()),
+    }
+    if let (Some(limit), Some(length)) = (rule.body_size, announced_length(request))
+        && length > limit
+    {
+        return Err(reason::BODY_TOO_LARGE.into());
+    }
+    session.set_read_timeout(Some(rule.body_timeout));
+    session.set_total_drain_timeout(Some(rule.body_timeout));
+    // Chosen here and not when connecting, so that a farm without a server costs its clients an
+    // answer and not their connection.
+    ctx.server = farm.choose(&ctx.tried);
+    ctx.farm = Some(farm);
+    if ctx.server.is_none() { Err(reason::NO_SERVER.into()) } else { Ok(()) }
+}
+
+fn announced_length(request: &pingora::http::RequestHeader) -> Option<u64> {
+    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Body bytes on their way to the server.
+pub(super) fn body(
+    session: &Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    let length = body.as_ref().map_or(0, Bytes::len);
+    ctx.received = ctx.received.saturating_add(length as u64);
+    // Pingora ends an HTTP/2 body without Content-Length twice on the HTTP/1 side, and the second
+    // terminator poisons the pooled connection (pingora#935). Test: h2_body_ends_once.
+    if end && length == 0 && session.is_http2() {
+        *body = None;
+    }
+    let limit = ctx.rule.as_ref().and_then(|r| r.body_size);
+    if limit.is_some_and(|limit| ctx.received > limit) {
+        ctx.reason = Some(reason::BODY_TOO_LARGE);
+        return Err(Error::explain(ErrorType::HTTPStatus(413), "body_too_large").into_down());
+    }
+    Ok(())
+}

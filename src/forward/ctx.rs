@@ -1,0 +1,79 @@
+//! What is remembered about one request.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::Live;
+use crate::{
+    farm::{Farm, InFlight, Server, Tried},
+    listen::Connection,
+    reason::Reason,
+    site::Rule,
+};
+
+/// One request on its way.
+pub struct Ctx {
+    /// The site it is served by, from start to end.
+    pub(super) live: Arc<Live>,
+    /// The client connection.
+    pub(super) connection: Option<Arc<Connection>>,
+    /// When its first byte was read.
+    pub(super) started: Instant,
+    /// The same by the clock on the wall, for the log.
+    pub(super) time: SystemTime,
+    /// The rule that took it.
+    pub(super) rule: Option<Arc<Rule>>,
+    /// The farm it goes to.
+    pub(super) farm: Option<Arc<Farm>>,
+    /// The server it goes to; after a failed connect the next one.
+    pub(super) server: Option<Arc<Server>>,
+    /// The last server that was tried, once there is no other.
+    pub(super) last_tried: Option<Arc<Server>>,
+    /// Counts it on that server.
+    pub(super) in_flight: Option<InFlight>,
+    /// Which of the server's addresses is tried.
+    pub(super) address: usize,
+    /// Servers that could not be connected to.
+    pub(super) tried: Tried,
+    /// Whether it has server connections of its own.
+    pub(super) pinned: bool,
+    /// Whether the server connection was reused.
+    pub(super) reused: Option<bool>,
+    /// When it was handed to a connected server.
+    pub(super) sent: Option<Instant>,
+    /// Whether any byte of an answer came.
+    pub(super) answered: bool,
+    /// From the first byte of the request to the header of the answer.
+    pub(super) first_byte: Option<Duration>,
+    /// Body bytes that came from the client.
+    pub(super) received: u64,
+    /// Why Frontgate answered itself, or why the exchange broke.
+    pub(super) reason: Option<Reason>,
+}
+
+impl Ctx {
+    pub(super) fn new(live: Arc<Live>) -> Self {
+        Self {
+            live,
+            connection: None,
+            started: Instant::now(),
+            time: SystemTime::now(),
+            rule: None,
+            farm: None,
+            server: None,
+            last_tried: None,
+            in_flight: None,
+            address: 0,
+            tried: Tried::default(),
+            pinned: false,
+            reused: None,
+            sent: None,
+            answered: false,
+            first_byte: None,
+            received: 0,
+            reason: None,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What went wrong, whether to try again, and what the client is told.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use http::Method;
+use pingora::{
+    Error, ErrorSource, ErrorType,
+    proxy::{FailToProxy, Session},
+};
+
+use super::{Ctx, respond};
+use crate::reason::{self, Reason};
+
+/// A reused connection that the server had already closed says so at once. A poll that hung for
+/// minutes did reach the server and is never replayed.
+const STALE: Duration = Duration::from_secs(1);
+
+/// The exchange with a connected server broke.
+pub(super) fn while_proxying(
+    session: &Session,
+    ctx: &mut Ctx,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    let reason = reason_of(&error, ctx);
+    // Settled by whoever found it first (a body over its limit).
+    if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
+        ctx.reason = Some(reason);
+    }
+    let stale = Attempt {
+        reused,
+        safe: matches!(session.req_header().method, Method::GET | Method::HEAD),
+        bodiless: ctx.received == 0,
+        answered: ctx.answered,
+        broken: reason == reason::SERVER_CLOSED,
+        pinned: ctx.pinned,
+        age: ctx.sent.map_or(Duration::MAX, |sent| sent.elapsed()),
+    };
+    error.set_retry(stale.may_be_replayed());
+    if *error.esource() == ErrorSource::Upstream && !error.retry() {
+        let farm = ctx.farm.as_ref().map_or("", |f| &f.spec().name);
+        let server = ctx.server.as_ref().map_or("", |s| s.name());
+        log::info!("farm {farm}: server {server}: {}: {error}", reason.code);
+    }
+    error
+}
+
+/// What is known about an attempt that broke.
+struct Attempt {
+    reused: bool,
+    safe: bool,
+    bodiless: bool,
+    answered: bool,
+    broken: bool,
+    pinned: bool,
+    age: Duration,
+}
+
+impl Attempt {
+    /// Only what meets a connection that was closed meanwhile: GET or HEAD without a body, on a
+    /// reused connection, no byte of an answer, within the first second. Never a pinned request:
+    /// its sign-in went down with the connection.
+    fn may_be_replayed(&self) -> bool {
+        self.reused
+            && self.safe
+            && self.bodiless
+            && !self.answered
+            && self.broken
+            && !self.pinned
+            && self.age < STALE
+    }
+}
+
+/// Finds the reason for an error of Pingora's.
+fn reason_of(error: &Error, ctx: &Ctx) -> Reason {
+    use ErrorType::{
+        ConnectionClosed, H2Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
+        WriteTimedout,
+    };
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, _) if framing_broken(ctx) => reason::BAD_FRAMING,
+        (ErrorSource::Downstream, ReadTimedout) => reason::BODY_TIMEOUT,
+        (ErrorSource::Downstream, InvalidHTTPHeader) => reason::BAD_HEADER,
+        (ErrorSource::Downstream, _) => reason::CLIENT_LEFT,
+        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => reason::SERVER_SILENT,
+        (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError | H2Error) => {
+            reason::SERVER_CLOSED
+        }
+        (ErrorSource::Upstream, _) => reason::SERVER_PROTOCOL,
+        _ => reason::INTERNAL,
+    }
+}
+
+fn framing_broken(ctx: &Ctx) -> bool {
+    ctx.connection.as_ref().is_some_and(|c| c.framing_broken.load(Ordering::Relaxed))
+}
+
+/// The request failed for good: one answer, if there is still somebody to read it.
+pub(super) async fn answer(session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+    let reason = match ctx.reason {
+        Some(reason) => reason,
+        None => *ctx.reason.insert(reason_of(error, ctx)),
+    };
+    let begun = session.response_written().is_some_and(|r| !r.status.is_informational());
+    let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
+    if begun || reason == reason::CLIENT_LEFT {
+        return gone;
+    }
+    // Pingora closes the client connection after a failed exchange; the answer has to say so.
+    session.set_keepalive(None);
+    match respond::plain(session, reason).await {
+        Ok(()) => FailToProxy { error_code: reason.status, can_reuse_downstream: false },
+        Err(_) => gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALE_GET: Attempt = Attempt {
+        reused: true,
+        safe: true,
+        bodiless: true,
+        answered: false,
+        broken: true,
+        pinned: false,
+        age: Duration::from_millis(3),
+    };
+
+    #[test]
+    fn only_a_get_on_a_stale_connection_is_replayed() {
+        assert!(STALE_GET.may_be_replayed());
+        for attempt in [
+            Attempt { reused: false, ..STALE_GET },
+            Attempt { safe: false, ..STALE_GET },
+            Attempt { bodiless: false, ..STALE_GET },
+            Attempt { answered: true, ..STALE_GET },
+            Attempt { broken: false, ..STALE_GET },
+            Attempt { pinned: true, ..STALE_GET },
+        ] {
+            assert!(!attempt.may_be_replayed());
+        }
+    }
+
+    #[test]
+    fn a_poll_that_hung_is_never_replayed() {
+        assert!(!Attempt { age: Duration::from_secs(181), ..STALE_GET }.may_be_replayed());
+    }
+}

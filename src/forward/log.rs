@@ -1,0 +1,88 @@
+//! The access log line of a request.
+
+use http::{Version, header};
+use pingora::{Error, proxy::Session};
+
+use super::{Ctx, Current};
+use crate::{
+    listen::Refusal,
+    observe::{Access, AccessLog},
+    reason,
+};
+
+/// One line for a request that Pingora saw.
+pub(super) fn request(log: &AccessLog, session: &Session, error: Option<&Error>, ctx: &Ctx) {
+    let Some(connection) = &ctx.connection else { return };
+    let request = session.req_header();
+    let text = |name: header::HeaderName| request.headers.get(name).and_then(|v| v.to_str().ok());
+    let target = String::from_utf8_lossy(request.raw_path());
+    let written = session.response_written().map(|r| r.status.as_u16());
+    let reason = ctx.reason.filter(|r| written.is_none() || error.is_some() || r.status >= 300);
+    let server = ctx.server.as_ref().or(ctx.last_tried.as_ref());
+    let access = Access {
+        time: ctx.time,
+        client: connection.client,
+        listener: &connection.listener.name,
+        sni: connection.sni(),
+        host: text(header::HOST).or_else(|| request.uri.authority().map(|a| a.as_str())),
+        method: Some(request.method.as_str()),
+        path: target.split('?').next(),
+        protocol: Some(protocol(request.version)),
+        status: written.unwrap_or(if reason == Some(reason::CLIENT_LEFT) { 499 } else { 0 }),
+        received: session.body_bytes_read() as u64,
+        sent: session.body_bytes_sent() as u64,
+        duration: ctx.started.elapsed(),
+        first_byte: ctx.first_byte,
+        rule: ctx.rule.as_ref().map(|r| &*r.name),
+        farm: ctx.farm.as_ref().map(|f| &*f.spec().name),
+        server: server.map(|s| &**s.name()),
+        server_connection: ctx.reused.map(|reused| if reused { "reused" } else { "new" }),
+        reason: reason.map(|r| r.code),
+        tls: connection.tls.as_ref().map(|t| t.version),
+        referer: text(header::REFERER),
+        user_agent: text(header::USER_AGENT),
+    };
+    log.write(&access, ctx.live.site.access_log.format);
+}
+
+/// One line for a request that was refused before Pingora saw it.
+pub fn refused(current: &Current, refusal: &Refusal<'_>) {
+    let connection = refusal.connection;
+    let text = String::from_utf8_lossy(refusal.head);
+    let mut words = text.lines().next().unwrap_or_default().splitn(3, ' ');
+    let method = words.next().filter(|m| !m.is_empty());
+    let path = words.next().map(|target| target.split('?').next().unwrap_or_default());
+    let duration = refusal.started.elapsed();
+    let access = Access {
+        time: std::time::SystemTime::now() - duration,
+        client: connection.client,
+        listener: &connection.listener.name,
+        sni: connection.sni(),
+        host: None,
+        method,
+        path,
+        protocol: words.next().filter(|p| p.starts_with("HTTP/")),
+        status: refusal.reason.status,
+        received: 0,
+        sent: refusal.sent as u64,
+        duration,
+        first_byte: None,
+        rule: None,
+        farm: None,
+        server: None,
+        server_connection: None,
+        reason: Some(refusal.reason.code),
+        tls: connection.tls.as_ref().map(|t| t.version),
+        referer: None,
+        user_agent: None,
+    };
+    current.log.write(&access, current.load().site.access_log.format);
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}

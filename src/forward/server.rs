@@ -1,0 +1,120 @@
+//! Which server, at which address, over which connections; and which one next when connecting
+//! fails.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
+
+use super::Ctx;
+use crate::{
+    farm::{self, Class, Server},
+    reason::{self, Reason},
+};
+
+/// How long a connection may have been idle and still carry a request that cannot be replayed:
+/// http.sys closes idle connections after 120 s, and a POST that meets the close is lost.
+pub(super) const FRESH: Duration = Duration::from_secs(5);
+
+/// The peer for this attempt.
+///
+/// # Errors
+/// No server is available.
+pub(super) fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    let Some(farm) = ctx.farm.clone() else { return Err(fail(ctx, reason::INTERNAL)) };
+    let Some(server) = ctx.server.clone() else { return Err(fail(ctx, reason::NO_SERVER)) };
+    let Some(address) = server.addresses().get(ctx.address).copied() else {
+        return Err(fail(ctx, reason::NO_SERVER));
+    };
+    if ctx.in_flight.is_none() {
+        ctx.in_flight = Some(server.begin());
+    }
+    let spec = farm.spec();
+    let client_https = ctx.connection.as_ref().is_some_and(|c| c.tls.is_some());
+    let https = farm::uses_tls(spec.bridge, client_https);
+    let mut peer = farm::peer(spec, &server.spec(), address, https)?;
+    let class = class(&session.req_header().method, ctx);
+    peer.group_key = farm::group_key(spec, class);
+    if class == Class::Fresh {
+        peer.options.idle_timeout = Some(FRESH.min(spec.server_idle));
+    }
+    if let Some(timeout) = ctx.rule.as_ref().and_then(|r| r.timeout) {
+        peer.options.read_timeout = Some(timeout);
+        peer.options.write_timeout = Some(timeout);
+    }
+    Ok(Box::new(peer))
+}
+
+/// Which connections of the pool this request may use.
+fn class(method: &Method, ctx: &Ctx) -> Class {
+    match &ctx.connection {
+        Some(connection) if ctx.pinned => Class::Pinned(connection.id),
+        _ if matches!(*method, Method::GET | Method::HEAD) => Class::Shared,
+        _ => Class::Fresh,
+    }
+}
+
+fn fail(ctx: &mut Ctx, reason: Reason) -> Box<Error> {
+    ctx.reason = Some(reason);
+    Error::explain(ErrorType::HTTPStatus(reason.status), reason.code).into_in()
+}
+
+/// Connecting failed, so nothing was sent: the next address of this server, or the next server.
+pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    ctx.reason = Some(connect_reason(error.etype()));
+    let (Some(farm), Some(server)) = (ctx.farm.clone(), ctx.server.clone()) else { return error };
+    log::info!(
+        "farm {}: server {}: {} ({})",
+        farm.spec().name,
+        server.name(),
+        error.etype().as_str(),
+        error.context.as_ref().map_or("", |c| c.as_str()),
+    );
+    ctx.address += 1;
+    if ctx.address >= server.addresses().len() {
+        ctx.next_server(&farm, &server);
+    }
+    // A farm of silent servers must not hold a client for servers × connect_timeout.
+    let patience = farm.spec().connect_timeout.saturating_mul(3);
+    error.set_retry(ctx.server.is_some() && ctx.started.elapsed() < patience);
+    error
+}
+
+impl Ctx {
+    fn next_server(&mut self, farm: &farm::Farm, failed: &Arc<Server>) {
+        self.tried.add(failed);
+        self.in_flight = None;
+        self.address = 0;
+        let next = farm.choose(&self.tried);
+        // The log names the server that was tried last, so it stays when there is no other.
+        if next.is_some() {
+            self.server = next;
+        } else {
+            self.server = None;
+            self.last_tried = Some(failed.clone());
+        }
+    }
+}
+
+fn connect_reason(kind: &ErrorType) -> Reason {
+    match kind {
+        ErrorType::ConnectTimedout => reason::CONNECT_TIMEOUT,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::HandshakeError
+        | ErrorType::InvalidCert => reason::SERVER_TLS,
+        _ => reason::CONNECT_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_failures_have_reasons_of_their_own() {
+        assert_eq!(connect_reason(&ErrorType::ConnectTimedout), reason::CONNECT_TIMEOUT);
+        assert_eq!(connect_reason(&ErrorType::InvalidCert), reason::SERVER_TLS);
+        assert_eq!(connect_reason(&ErrorType::ConnectRefused), reason::CONNECT_FAILED);
+    }
+}
