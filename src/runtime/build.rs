@@ -1,0 +1,126 @@
+//! From a site to the snapshot that serves.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use boring::ssl::SslAcceptor;
+use pingora::{proxy::HttpProxy, server::configuration::ServerConf};
+use tokio::time::timeout;
+
+use crate::{
+    farm::Farms,
+    forward::{Current, Forward, Live, refused},
+    guard::HeadLimits,
+    listen::{Certificates, Refusal, Settings, View, acceptor},
+    route::Table,
+    site::{Certificate, Listener, ListenerTls, Site},
+};
+
+/// How long a new site waits for the names of its servers before it serves.
+const LOOKUPS: Duration = Duration::from_secs(5);
+/// Attempts of one request over all servers and addresses; `forward` ends them much earlier.
+const MAX_TRIES: usize = 64;
+
+/// What the listeners see of the current snapshot. Filled once the first one exists.
+#[derive(Default)]
+pub(super) struct SiteView(OnceLock<Arc<Current>>);
+
+impl SiteView {
+    pub(super) fn show(&self, current: &Arc<Current>) {
+        let _ = self.0.set(current.clone());
+    }
+}
+
+impl View for SiteView {
+    fn settings(&self, listener: &Listener) -> Option<Arc<Settings>> {
+        let live = self.0.get()?.load();
+        live.settings.get(live.listener(listener)?).cloned()
+    }
+
+    fn certificate(&self, sni: Option<&str>, accepts_ecdsa: bool) -> Option<Arc<Certificate>> {
+        self.0.get()?.load().certificates.find(sni, accepts_ecdsa)
+    }
+
+    fn http2_allowed(&self, sni: &str) -> bool {
+        self.0.get().is_some_and(|current| current.load().http2_allowed(sni))
+    }
+
+    fn refused(&self, refusal: &Refusal<'_>) {
+        if let Some(current) = self.0.get() {
+            refused(current, refusal);
+        }
+    }
+}
+
+/// Builds snapshots; keeps what must not change with each of them.
+pub(super) struct Builder {
+    pub(super) view: Arc<SiteView>,
+    farms: Farms,
+    /// By settings: an acceptor that stays keeps the keys of its session tickets.
+    acceptors: Mutex<HashMap<ListenerTls, SslAcceptor>>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self { view: Arc::default(), farms: Farms::new(), acceptors: Mutex::default() }
+    }
+
+    /// Everything that can fail comes before the farms are touched.
+    pub(super) async fn live(&self, site: Arc<Site>) -> anyhow::Result<Live> {
+        let settings = site
+            .listeners
+            .iter()
+            .map(|listener| self.settings(&site, listener).map(Arc::new))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let table = Table::new(&site);
+        let certificates = Certificates::new(&site);
+        let farms = self.farms.apply(&site);
+        // A server whose name was never looked up has no address yet and gets no traffic.
+        let names = async {
+            for farm in &farms {
+                farm.looked_up().await;
+            }
+        };
+        if timeout(LOOKUPS, names).await.is_err() {
+            log::warn!("some server names take long to look up; their servers join later");
+        }
+        Ok(Live { table, farms, certificates, settings, site })
+    }
+
+    fn settings(&self, site: &Site, listener: &Arc<Listener>) -> anyhow::Result<Settings> {
+        let limits = &site.limits;
+        Ok(Settings {
+            listener: listener.clone(),
+            acceptor: listener.tls.as_ref().map(|tls| self.acceptor(tls)).transpose()?,
+            head_limits: HeadLimits::from(limits),
+            site_limits: limits.clone(),
+        })
+    }
+
+    fn acceptor(&self, tls: &ListenerTls) -> anyhow::Result<SslAcceptor> {
+        let mut acceptors = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(acceptor) = acceptors.get(tls) {
+            return Ok(acceptor.clone());
+        }
+        let made = acceptor(tls, self.view.clone()).context("TLS settings are not usable")?;
+        acceptors.insert(*tls, made.clone());
+        Ok(made)
+    }
+}
+
+/// Pingora's proxy around `current`. Its pool is sized once, here.
+pub(super) fn proxy(site: &Site, current: &Arc<Current>) -> Arc<HttpProxy<Forward>> {
+    let conf = ServerConf {
+        threads: site.workers,
+        upstream_keepalive_pool_size: site.limits.pins,
+        max_retries: MAX_TRIES,
+        ..ServerConf::default()
+    };
+    let mut proxy = HttpProxy::new(Forward::new(current.clone()), Arc::new(conf));
+    proxy.handle_init_modules();
+    Arc::new(proxy)
+}
