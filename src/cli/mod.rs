@@ -1,1 +1,108 @@
-//! (module cli)
+//! The command line. One file a command.
+
+pub mod check;
+mod healthcheck;
+pub mod lab;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Reverse proxy for Lync, Skype for Business, Exchange and Office Web Apps.
+#[derive(Debug, Parser)]
+#[command(name = "frontgate", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the configuration without starting anything
+    Check(check::CheckArgs),
+    /// Ask a running Frontgate whether it is ready (for containers and keepalived)
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Run Frontgate in front of simulated Front Ends
+    Lab(lab::LabArgs),
+    /// Serve
+    Run(RunArgs),
+    /// Tell the version
+    Version(VersionArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// Configuration file [default: $FRONTGATE_CONFIG, then /etc/frontgate/config.yaml]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct VersionArgs {
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command line and returns the exit code: 0 done, 1 failed at work, 2 wrong usage,
+/// 78 configuration invalid.
+pub fn main() -> i32 {
+    match Cli::parse_from(old_hands(std::env::args_os().collect())).command {
+        Command::Check(args) => check::run(args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Lab(args) => {
+            start_log("warn");
+            lab::run(args, crate::runtime::run)
+        }
+        Command::Run(args) => {
+            start_log("warn,frontgate=info");
+            crate::runtime::run(&crate::config::path(args.config.as_deref()))
+        }
+        Command::Version(args) => version(&args),
+    }
+}
+
+/// What old hands type: `frontgate -t -c FILE` is `check`.
+fn old_hands(mut args: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    if let Some(first) = args.get_mut(1)
+        && first == "-t"
+    {
+        *first = "check".into();
+    }
+    args
+}
+
+/// The program's own log, on stderr; `RUST_LOG` changes what is told.
+fn start_log(default: &str) {
+    let filter = env_logger::Env::default().default_filter_or(default);
+    let _ = env_logger::Builder::from_env(filter).try_init();
+}
+
+fn version(args: &VersionArgs) -> i32 {
+    let version = env!("CARGO_PKG_VERSION");
+    if args.json {
+        println!("{}", serde_json::json!({ "name": "frontgate", "version": version }));
+    } else {
+        println!("frontgate {version}");
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn old_hands_are_understood() {
+        let args = ["frontgate", "-t", "-c", "x.yaml"].map(Into::into).to_vec();
+        let cli = Cli::parse_from(old_hands(args));
+        assert!(matches!(cli.command, Command::Check(_)));
+    }
+}

@@ -1,0 +1,55 @@
+//! `frontgate healthcheck`: is the Frontgate on this machine ready?
+
+use std::path::PathBuf;
+
+use crate::{admin, config, site::AdminAddress};
+
+/// Ask a running Frontgate whether it is ready.
+#[derive(Debug, clap::Args)]
+pub(super) struct HealthcheckArgs {
+    /// Configuration file that names the admin address
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Ask here instead: ADDRESS:PORT or unix:/PATH
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    admin: Option<AdminAddress>,
+    /// Ask only whether the process lives, not whether it is ready for traffic
+    #[arg(long)]
+    live: bool,
+}
+
+/// Exit code 0: ready. 1: not ready, or nobody answers.
+pub(super) fn run(args: &HealthcheckArgs) -> i32 {
+    let address = args.admin.clone().unwrap_or_else(|| configured(args.config.clone()));
+    let page = if args.live { "/livez" } else { "/readyz" };
+    match admin::get(&address, page) {
+        Ok((200, body)) => {
+            print!("{body}");
+            0
+        }
+        Ok((status, body)) => {
+            eprint!("frontgate healthcheck: {status} {body}");
+            1
+        }
+        Err(e) => {
+            eprintln!("frontgate healthcheck: {e:#}");
+            1
+        }
+    }
+}
+
+/// The address the configuration names. A file that is broken right now does not matter: the
+/// running Frontgate serves its last good one, at the default address unless told otherwise.
+fn configured(path: Option<PathBuf>) -> AdminAddress {
+    match config::load(&config::path(path.as_deref())).site {
+        Some(site) => site.admin.health.clone().unwrap_or_else(|| site.admin.listen.clone()),
+        None => AdminAddress::Tcp(([127, 0, 0, 1], 9180).into()),
+    }
+}
+
+fn address(text: &str) -> Result<AdminAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(AdminAddress::Unix(path.into()));
+    }
+    text.parse().map(AdminAddress::Tcp).map_err(|_| "want ADDRESS:PORT or unix:/PATH".to_owned())
+}
