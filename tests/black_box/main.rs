@@ -1,0 +1,17 @@
+//! Black-box tests: the real binary over real sockets. Ports come from the kernel; waits have
+//! deadlines.
+
+// A test binary has no outside: everything is reachable only from here.
+#![allow(unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+mod farm;
+mod hygiene;
+mod nginx;
+mod publish;
+mod reload;
+mod stop;
+mod streams;
+mod tls;

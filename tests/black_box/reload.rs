@@ -1,0 +1,146 @@
+//! Editing the file changes everything, and costs nobody a request.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    SOON,
+    backend::{Backend, always, read_head, reply},
+    certificates::{authority, ec, issue, save},
+    client::Client,
+    frontgate::{Frontgate, LISTENERS},
+    load::Load,
+    until,
+};
+
+fn config(extra: &str, host: &str, port: u16) -> String {
+    format!(
+        "{LISTENERS}farms:\n  a: {{ servers: [{{ name: fe01, address: 127.0.0.1, ports: {{ http: {port} }} }}], bridge: http{extra} }}\n\
+         publish:\n  - {{ host: {host}, farm: a, schemes: [https, http] }}\n"
+    )
+}
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n";
+
+#[test]
+fn two_hundred_reloads_under_load_fail_no_request() {
+    let (one, two) = (Backend::plain(always("one")), Backend::plain(always("two")));
+    let frontgate = Frontgate::with(&config("", "meet.*", one.port()));
+    let (plain, https) = (frontgate.address("plain"), frontgate.address("public"));
+    let certificates = frontgate.certificates.clone();
+    let good = |a: &crate::support::client::Answer| {
+        a.status == 200 && ["one", "two"].contains(&&*a.text())
+    };
+    let loads = [
+        Load::start(4, move || Client::plain(plain), GET, good),
+        Load::start(
+            4,
+            move || Client::tls(https, Some("meet.contoso.com"), &certificates),
+            GET,
+            good,
+        ),
+    ];
+    for n in 0..200 {
+        // Another server, another timeout, and a new host come and go.
+        let port = if n % 2 == 0 { two.port() } else { one.port() };
+        let text = config(&format!(", timeout: {}s", 100 + n), "meet.*", port);
+        let seen = frontgate.log_count(" reloaded (");
+        frontgate.rewrite(&text);
+        frontgate.signal(libc::SIGHUP);
+        until(&format!("reload {n}"), SOON, || {
+            (frontgate.log_count(" reloaded (") > seen).then_some(())
+        });
+    }
+    let answered: usize = loads.into_iter().map(Load::finish).sum();
+    assert!(answered > 400, "only {answered} requests");
+    assert_eq!(frontgate.log_count("refused ("), 0);
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_says_why() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = Frontgate::with(&config("", "meet.*", backend.port()));
+    for broken in ["farms: [", "farms:\n  a:\n    servrs: []\n", ""] {
+        let seen = frontgate.log_count("reload refused");
+        frontgate.rewrite(broken);
+        until("refusal", SOON, || (frontgate.log_count("reload refused") > seen).then_some(()));
+        assert_eq!(frontgate.plain().ask(GET).text(), "ok");
+    }
+    frontgate.log_line("servrs");
+    frontgate.rewrite(&config("", "dialin.*", backend.port()));
+    frontgate.log_line(" reloaded (");
+    assert_eq!(frontgate.plain().ask(GET).status, 404);
+    assert_eq!(frontgate.plain().get("dialin.contoso.com", "/").text(), "ok");
+}
+
+#[test]
+fn a_long_poll_outlives_reloads_and_even_its_own_rule() {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let backend = Backend::plain(move |wire, _| {
+        let Some(_) = read_head(wire) else { return };
+        gate.lock().unwrap().recv().unwrap();
+        reply(wire, "at last").unwrap();
+    });
+    let frontgate = Frontgate::with(&config("", "meet.*", backend.port()));
+    let mut poll = frontgate.tls("meet.contoso.com");
+    poll.send(GET);
+    until("the poll arrives", SOON, || (backend.connections() == 1).then_some(()));
+    frontgate.rewrite(&config(", timeout: 77s", "dialin.*", backend.port()));
+    frontgate.log_line(" reloaded (");
+    go.send(()).unwrap();
+    assert_eq!(poll.answer(false).text(), "at last");
+    // The next request on the same connection meets the new site.
+    assert_eq!(poll.get("meet.contoso.com", "/").status, 421);
+}
+
+#[test]
+fn listeners_come_and_go() {
+    let backend = Backend::plain(always("ok"));
+    let text = config("", "meet.*", backend.port());
+    let frontgate = Frontgate::with(&text);
+    let mut stays = frontgate.plain();
+    assert_eq!(stays.ask(GET).text(), "ok");
+    let extra = "  - { name: extra, address: \"127.0.0.3:0\" }\n";
+    frontgate.rewrite(&text.replace("certificates:", &format!("{extra}certificates:")));
+    let line = frontgate.log_line("listener extra: ");
+    let address = line.rsplit(" on ").next().unwrap().parse().unwrap();
+    let mut client = Client::plain(address);
+    assert_eq!(client.ask(GET).text(), "ok");
+    assert_eq!(stays.ask(GET).text(), "ok");
+    // Gone again: its idle connection closes, nobody can connect, the others do not notice.
+    let seen = frontgate.log_count(" reloaded (");
+    frontgate.rewrite(&text);
+    until("reload", SOON, || (frontgate.log_count(" reloaded (") > seen).then_some(()));
+    assert!(client.closed());
+    until("refused", SOON, || std::net::TcpStream::connect(address).is_err().then_some(()));
+    assert_eq!(stays.ask(GET).text(), "ok");
+
+    // An address that cannot be bound refuses the whole reload.
+    let taken = std::net::TcpListener::bind("127.0.0.4:0").unwrap();
+    let extra = format!("  - {{ name: taken, address: \"{}\" }}\n", taken.local_addr().unwrap());
+    frontgate.rewrite(
+        &config("", "dialin.*", backend.port())
+            .replace("certificates:", &format!("{extra}certificates:")),
+    );
+    frontgate.log_line("cannot bind");
+    assert_eq!(stays.ask(GET).text(), "ok");
+}
+
+#[test]
+fn a_renewed_certificate_is_served_to_the_next_handshake() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = Frontgate::with(&config("", "meet.*", backend.port()));
+    let serial = || {
+        let client = frontgate.tls("meet.contoso.com");
+        client.ssl().peer_certificate().unwrap().serial_number().to_bn().unwrap().to_string()
+    };
+    let old = serial();
+    let new = authority("Renewed CA");
+    save(frontgate.path(), "public", &issue(&new, &["meet.contoso.com"], ec()));
+    std::fs::write(frontgate.path().join("public-ca.pem"), new.certificate.to_pem().unwrap())
+        .unwrap();
+    let begun = Instant::now();
+    frontgate.log_line(" reloaded (");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_ne!(serial(), old);
+}

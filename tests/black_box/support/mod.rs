@@ -1,0 +1,26 @@
+//! What the black-box tests share: the real binary, raw clients, scripted servers.
+
+#![allow(dead_code)]
+
+pub mod backend;
+pub mod certificates;
+pub mod client;
+pub mod frontgate;
+pub mod load;
+
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that should come at once; a deadline, not a sleep.
+pub const SOON: Duration = Duration::from_secs(15);
+
+/// Polls until there is a value, or panics with `what` when the deadline is over.
+pub fn until<T>(what: &str, deadline: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(value) = poll() {
+            return value;
+        }
+        assert!(Instant::now() < end, "still not, after {deadline:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
