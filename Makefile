@@ -1,0 +1,42 @@
+# One command per intention, the same here and in CI.
+.PHONY: lab test check build install fmt clippy doc deps
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+## lab: simulated Front Ends, Office Web Apps and Frontgate in front of them
+lab: deps
+	$(CARGO) build --locked --release --bin frontgate
+	$(TARGET)/release/frontgate lab $(ARGS)
+
+## test: the whole test suite
+test: deps
+	./scripts/dependencies.sh test
+	$(CARGO) test --locked
+
+## check: what CI runs
+check: deps fmt clippy doc test
+
+fmt:
+	$(CARGO) fmt --all -- --check
+
+clippy: deps
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc: deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+## build: the optimised binary
+build: deps
+	$(CARGO) build --locked --release --bin frontgate
+
+## install: binary, default configuration
+install: build
+	install -D -m 0755 $(TARGET)/release/frontgate $(DESTDIR)$(PREFIX)/bin/frontgate
+	install -d -m 0755 $(DESTDIR)/etc/frontgate
+	test -e $(DESTDIR)/etc/frontgate/config.yaml || \
+		install -m 0640 conf/frontgate.yaml $(DESTDIR)/etc/frontgate/config.yaml
+
+deps:
+	@./scripts/dependencies.sh build
