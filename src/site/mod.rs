@@ -1,0 +1,134 @@
+//! The site: what `config::compile` makes and a request sees.
+//!
+//! Everything here is resolved and immutable: names are looked up, presets expanded, files read.
+//! Nothing is left that can fail while a request is served.
+
+mod farm;
+mod listener;
+mod rule;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+pub use farm::{
+    Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify,
+};
+pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
+pub use rule::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes};
+
+/// The compiled, immutable configuration.
+#[derive(Debug)]
+pub struct Site {
+    /// Hexadecimal digest over every file that was read; two equal ones mean nothing changed.
+    pub fingerprint: String,
+    /// Every file whose change asks for a reload: configuration, certificates, keys, CA bundles.
+    pub files: Vec<std::path::PathBuf>,
+    /// Directories in which a new file would change the configuration (`include` patterns).
+    pub directories: Vec<std::path::PathBuf>,
+    /// Sockets to listen on.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Certificates, in file order; the default one is `default_certificate`.
+    pub certificates: Vec<Arc<Certificate>>,
+    /// Index into `certificates` of the one that answers names no other covers.
+    pub default_certificate: usize,
+    /// Farms, sorted by name; a `FarmId` indexes this list.
+    pub farms: Vec<Arc<Farm>>,
+    /// Publish rules in file order.
+    pub rules: Vec<Arc<Rule>>,
+    /// What the `*` of `meet.*` may be; empty means anything.
+    pub domains: Vec<String>,
+    /// Limits on clients.
+    pub limits: Limits,
+    /// Access log settings; `None` switches it off.
+    pub access_log: AccessLog,
+    /// Where the admin and health endpoints listen.
+    pub admin: Admin,
+    /// Threads for traffic.
+    pub workers: usize,
+    /// Delay before the listeners close, and how long running requests may take.
+    pub shutdown: Shutdown,
+}
+
+/// Index of a farm in [`Site::farms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FarmId(pub usize);
+
+/// A place in a configuration file, for messages.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file as the administrator named it.
+    pub file: Arc<str>,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// Limits on clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_source: usize,
+    pub pins: usize,
+    pub pins_per_source: usize,
+    pub tls_handshake: Duration,
+    pub header_timeout: Duration,
+    pub keep_alive: Duration,
+    pub header_size: usize,
+    pub headers: usize,
+    pub url: usize,
+    pub h2_streams: usize,
+}
+
+/// Access log settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// A file, or `None` for stdout (`-`).
+    pub path: Option<std::path::PathBuf>,
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Apache's combined format with our fields appended.
+    Combined,
+}
+
+/// Where the admin and health endpoints listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Admin listener.
+    pub listen: AdminAddress,
+    /// Separate listener for `/livez` and `/readyz`, if any.
+    pub health: Option<AdminAddress>,
+    /// Host names accepted in `Host` besides loopback ones.
+    pub hosts: Vec<String>,
+}
+
+/// An address of the admin side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// `unix:/path`.
+    Unix(std::path::PathBuf),
+}
+
+/// How Frontgate stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Not ready, but still accepting, for this long.
+    pub delay: Duration,
+    /// How long running requests may take.
+    pub drain: Duration,
+}

@@ -1,0 +1,100 @@
+//! Publish rules.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{FarmId, Place};
+
+/// A publish rule: host (+ path) → farm.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its position in [`Site::rules`].
+    pub index: usize,
+    /// Name for logs; default `host/path` as written.
+    pub name: Arc<str>,
+    /// Host names it takes.
+    pub host: HostPattern,
+    /// Paths it takes.
+    pub path: PathPattern,
+    /// Client protocols it is published on.
+    pub schemes: Schemes,
+    /// Names of the listeners it is limited to; `None`: all.
+    pub listeners: Option<Vec<Arc<str>>>,
+    /// What happens.
+    pub action: Action,
+    /// Paths of the farm's `deny_paths` that this rule publishes all the same.
+    pub allow_denied: Vec<Arc<str>>,
+    /// Silence allowed to the server, instead of the farm's.
+    pub timeout: Option<Duration>,
+    /// Largest request body in bytes.
+    pub body_size: Option<u64>,
+    /// How long a client may stay silent inside a request body. Default 60 s.
+    pub body_timeout: Duration,
+    /// Where it is configured.
+    pub place: Place,
+}
+
+/// Which host names a rule takes; all lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `meet.contoso.com`
+    Exact(Arc<str>),
+    /// `meet.*`: a first label, then one of the site's `domains` or something under it. Holds
+    /// `meet` (it may have several labels: `meet.emea.*` holds `meet.emea`).
+    Prefix(Arc<str>),
+    /// `*.contoso.com`: anything under it, any number of labels. Holds `contoso.com`.
+    Suffix(Arc<str>),
+}
+
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(h) => f.write_str(h),
+            Self::Prefix(p) => write!(f, "{p}.*"),
+            Self::Suffix(s) => write!(f, "*.{s}"),
+        }
+    }
+}
+
+/// Which paths a rule takes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// Every path.
+    Any,
+    /// Whole segments, lower case, leading slash, no trailing slash: `/meet`.
+    Prefix(Arc<str>),
+    /// Exactly this path, lower case (`=/x`).
+    Exact(Arc<str>),
+}
+
+/// Client protocols a rule is published on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Schemes {
+    /// On TLS listeners.
+    pub https: bool,
+    /// On plain listeners.
+    pub http: bool,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send the request to a farm.
+    Forward(FarmId),
+    /// Answer 404.
+    Deny,
+    /// Answer with a redirect.
+    Redirect(Redirect),
+}
+
+/// Where a redirect leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Absolute URL or a path.
+    pub to: Arc<str>,
+    /// 301, 302, 303, 307 or 308. Default 302.
+    pub status: u16,
+    /// Append the request's path to `to`. Default false.
+    pub keep_path: bool,
+    /// Append the request's query to `to`. Default true.
+    pub keep_query: bool,
+}
