@@ -9,6 +9,9 @@ use crate::reason::{self, Reason};
 /// Longest line with the size of a chunk, extensions included, without its line end.
 const MAX_SIZE_LINE: usize = 1024;
 
+/// Most digits of a chunk's size.
+const MAX_SIZE_DIGITS: usize = 16;
+
 /// Most bytes of trailer fields, line ends included.
 const MAX_TRAILERS: usize = 8 * 1024;
 
@@ -104,6 +107,9 @@ impl BodyEnd {
                 let digit = char::from(byte).to_digit(16)?;
                 self.left = self.left.checked_mul(16)?.checked_add(digit.into())?;
                 i64::try_from(self.left).ok()?;
+                // Zeros in front do not count as a number, but as digits: Pingora's parser takes
+                // no more either.
+                (self.seen <= MAX_SIZE_DIGITS).then_some(())?;
                 Some(Size)
             }
             (Size | Extension, b'\r') => Some(SizeLf),

@@ -37,9 +37,9 @@ pub(super) fn is_value_char(byte: u8) -> bool {
 ///
 /// COMPAT: clients of IIS send UTF-8 unescaped, and signs like `{` and `|` that a URL has no
 /// place for; they pass. SECURITY: `#` does not: servers differ on whether the path ends there
-/// (CVE-2023-45539). Test: targets_are_visible_and_whole
+/// (CVE-2023-45539). Nor do `<` and `>`, which Pingora's parser refuses. Test: targets_are_visible_and_whole
 pub(super) fn is_target_char(byte: u8) -> bool {
-    byte > 0x20 && byte != 0x7f && byte != b'#'
+    byte > 0x20 && !matches!(byte, 0x7f | b'#' | b'<' | b'>')
 }
 
 /// `value` without spaces and tabs around it.

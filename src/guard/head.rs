@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn any_head() -> impl Strategy<Value = Vec<u8>> {
-        let target = "(|https?://[aA]\\.x(:80)?)/[!-\"$-~]{0,9}";
+        let target = "(|https?://[aA]\\.x(:80)?)/[!-\"$-;=?-~]{0,9}";
         let field = "[A-Za-z_-]{1,8}: ?[ -~]{0,9}\r\n";
         let framing = "(|Content-Length: [0-9]{1,5}\r\n|Transfer-Encoding: Chunked\r\n)";
         let fields = proptest::collection::vec(field, 0..4);
