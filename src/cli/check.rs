@@ -7,10 +7,7 @@ use std::{
 
 use clap::Args;
 
-use crate::config::{self, render};
-
-/// Exit code for an invalid configuration (`EX_CONFIG`); systemd does not restart after it.
-pub const EXIT_CONFIG: i32 = 78;
+use crate::config::{self, EXIT_CONFIG, render};
 
 /// Checks the configuration and everything it names, and changes nothing.
 ///

@@ -37,8 +37,11 @@ use crate::{
         model::Config,
         read::Read,
     },
-    site::Site,
+    site::{Admin, Site},
 };
+
+/// Exit code for an invalid configuration (`EX_CONFIG`); systemd does not restart after it.
+pub const EXIT_CONFIG: i32 = 78;
 
 /// Where the configuration is when nothing says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/frontgate/config.yaml";
@@ -47,6 +50,9 @@ pub const DEFAULT_PATH: &str = "/etc/frontgate/config.yaml";
 pub struct Outcome {
     /// The site; `None` if any finding is an error.
     pub site: Option<Arc<Site>>,
+    /// The admin side as far as it could be understood, also when there are errors elsewhere:
+    /// the Frontgate that serves the last good site is asked there.
+    pub admin: Option<Admin>,
     /// All findings, in the order of files and lines.
     pub findings: Findings,
     /// The effective configuration as YAML: presets expanded, defaults filled in, secrets by
@@ -79,6 +85,7 @@ pub fn load_with(path: &Path, lookup: Lookup<'_>) -> Outcome {
     let mut findings = Findings::default();
     let mut effective = None;
     let mut site = None;
+    let mut admin = None;
     let root = load::load(path, &mut files, &mut environment, &mut findings);
     if let Some(mut config) = root.and_then(|root| Config::read(&root, &mut findings)) {
         for (name, farm) in config.farms.iter_mut().flat_map(|farms| &mut farms.value.items) {
@@ -92,11 +99,13 @@ pub fn load_with(path: &Path, lookup: Lookup<'_>) -> Outcome {
         compiled.site.fingerprint = files.fingerprint(&environment.taken);
         compiled.site.files = files.paths();
         compiled.site.directories = files.directories();
+        admin = Some(compiled.site.admin.clone());
         site = Some(Arc::new(compiled.site));
     }
     findings.sort();
     Outcome {
         site: site.filter(|_| findings.errors() == 0),
+        admin,
         findings,
         effective,
         files: files.paths(),

@@ -17,7 +17,7 @@ record! {
         /// address holds several for every person.
         default connections_per_source: Count = Number(500),
         /// Client connections at a time that own a server connection. Default 20000.
-        default pins: Count = Number(20_000),
+        default pins: Number<1, 1_000_000> = Number(20_000),
         /// The same from one address. Default 1000.
         default pins_per_source: Count = Number(1_000),
         /// Time for a TLS handshake. Default `10s`.
@@ -29,7 +29,7 @@ record! {
         /// Largest header block. Default `128KiB`: Kerberos tickets of people in many groups.
         default header_size: Size = Size(128 << 10),
         /// Most header fields. Default 200.
-        default headers: Count = Number(200),
+        default headers: Number<1, 256> = Number(200),
         /// Longest request target. Default `16KiB`.
         default url: Size = Size(16 << 10),
         /// Requests at a time on one HTTP/2 connection. Default 100.
