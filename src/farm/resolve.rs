@@ -33,8 +33,16 @@ pub(crate) async fn keep_resolved(server: Arc<Server>, name: Arc<str>) {
                 "{what} does not resolve any more ({why}); keeping its last addresses"
             ),
         }
-        tokio::time::sleep(spread(RESOLVE_EVERY, server.id(), round)).await;
+        let pause = if server.addresses().is_empty() { retry(round) } else { RESOLVE_EVERY };
+        tokio::time::sleep(spread(pause, server.id(), round)).await;
     }
+}
+
+/// A server without any address is wanted soon: name servers are often late when a machine
+/// starts. 1, 2, 4 … seconds, up to [`RESOLVE_EVERY`].
+fn retry(round: u64) -> Duration {
+    let seconds = 1u64 << round.min(5);
+    Duration::from_secs(seconds).min(RESOLVE_EVERY)
 }
 
 /// What a lookup changes.
@@ -88,6 +96,12 @@ mod tests {
 
     fn failure() -> Result<Vec<IpAddr>, String> {
         Err("no such host".into())
+    }
+
+    #[test]
+    fn a_name_without_address_is_asked_for_again_soon() {
+        let pauses: Vec<_> = (0..8).map(|round| retry(round).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
     }
 
     #[test]
