@@ -1,7 +1,10 @@
 //! Binding and accepting.
 
 use std::{
-    io,
+    io::{
+        self,
+        ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted},
+    },
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::Duration,
@@ -17,10 +20,15 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::JoinHandle,
     time::timeout,
 };
 
-use super::{Connection, Connections, Settings, View, http1, http2, socket::Socket, tls};
+use super::{
+    Admitted, Connection, Connections, Settings, View, http1, http2,
+    socket::Socket,
+    tls::{self, Facts},
+};
 use crate::site::Listener;
 
 /// Pending connections the kernel keeps while all workers are busy.
@@ -50,20 +58,26 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 pub struct Running {
     /// As bound (the port is the kernel's choice where 0 was asked for).
     pub bound: SocketAddr,
+    /// As configured when it was bound.
+    pub listener: Arc<Listener>,
     stop: watch::Sender<bool>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    /// Stops accepting. Idle connections close, running requests end, their answers carry
-    /// `Connection: close`.
-    pub fn stop(&self) {
+    /// Stops accepting and returns once the address is free. Idle connections close, running
+    /// requests end, their answers carry `Connection: close`.
+    pub async fn close(mut self) {
         let _ = self.stop.send(true);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.await;
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop();
+        let _ = self.stop.send(true);
     }
 }
 
@@ -85,9 +99,9 @@ where
     let tcp = TcpListener::from_std(socket)?;
     let bound = tcp.local_addr()?;
     let (stop, shutdown) = watch::channel(false);
-    let door = Door { listener, proxy, view, connections, shutdown };
-    tokio::spawn(async move { door.accept_all(tcp).await });
-    Ok(Running { bound, stop })
+    let door = Door { listener: listener.clone(), proxy, view, connections, shutdown };
+    let accepting = Some(tokio::spawn(async move { door.accept_all(tcp).await }));
+    Ok(Running { bound, listener, stop, accepting })
 }
 
 /// Everything one accept loop needs.
@@ -113,12 +127,15 @@ where
             };
             match accepted {
                 Ok((socket, client)) => self.admit(socket, client),
-                // Out of descriptors: accept would fail in a tight loop until some are freed.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                    warn!("listener {}: {e}; waiting a second", self.listener.name);
+                // One connection that came to nothing.
+                Err(e) if matches!(e.kind(), ConnectionAborted | ConnectionReset | Interrupted) => {
+                    debug!("listener {}: accept: {e}", self.listener.name);
+                }
+                // Out of descriptors or memory: accept would fail in a tight loop.
+                Err(e) => {
+                    warn!("listener {}: accept: {e}; waiting a second", self.listener.name);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-                Err(e) => debug!("listener {}: accept: {e}", self.listener.name),
             }
         }
     }
@@ -129,14 +146,12 @@ where
         let (all, each) = (limits.connections, limits.connections_per_source);
         // SECURITY: one source cannot take every connection. Test: one_source_cannot_take_all.
         let Some(admitted) = self.connections.admit(client.ip(), all, each) else {
-            debug!("listener {}: too many connections, {client} refused", self.listener.name);
-            return;
+            return self.connections.tell_refusals(&self.listener.name, client);
         };
         let (proxy, view, shutdown) =
             (self.proxy.clone(), self.view.clone(), self.shutdown.clone());
         tokio::spawn(async move {
-            serve(tcp, client, &settings, &proxy, view.as_ref(), shutdown).await;
-            drop(admitted);
+            serve(tcp, client, &settings, &proxy, &view, shutdown, admitted).await;
         });
     }
 }
@@ -146,8 +161,9 @@ async fn serve<SV>(
     client: SocketAddr,
     settings: &Settings,
     proxy: &Arc<HttpProxy<SV>>,
-    view: &dyn View,
+    view: &Arc<dyn View>,
     shutdown: ShutdownWatch,
+    admitted: Admitted,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
@@ -159,13 +175,23 @@ async fn serve<SV>(
     let socket = Socket::new(tcp, client);
     let listener = settings.listener.clone();
     let Some(acceptor) = &settings.acceptor else {
-        let connection = Arc::new(Connection::new(listener, client, local, None, shutdown.clone()));
-        return http1::serve(Box::new(socket), connection, proxy, view, shutdown).await;
+        let stopping = shutdown.clone();
+        let connection = Connection::new(listener, client, local, None, stopping, admitted);
+        let connection = Arc::new(connection);
+        return http1::serve(Box::new(socket), connection, proxy, &**view, shutdown).await;
     };
     let deadline = settings.site_limits.tls_handshake;
     let name = listener.name.clone();
-    let handshake = tls::handshake(acceptor, socket, listener, client, local, shutdown.clone());
-    let (stream, connection) = match timeout(deadline, handshake).await {
+    let facts = Facts::new(listener, client, local, shutdown.clone(), admitted);
+    let handshake = tls::handshake(acceptor, socket, facts);
+    let mut stopping = shutdown.clone();
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout(deadline, handshake) => shaken,
+        // Nothing is owed yet to who has not finished the handshake.
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    let (stream, connection) = match shaken {
         Ok(Ok(done)) => done,
         Ok(Err(e)) => return debug!("listener {name}: {client}: {e}"),
         Err(_) => return debug!("listener {name}: {client}: TLS handshake took over {deadline:?}"),
@@ -173,8 +199,8 @@ async fn serve<SV>(
     let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
     let stream: Stream = Box::new(stream);
     if h2 {
-        http2::serve(stream, proxy, settings, &shutdown).await;
+        http2::serve(stream, &connection, proxy, view, settings, shutdown).await;
     } else {
-        http1::serve(stream, connection, proxy, view, shutdown).await;
+        http1::serve(stream, connection, proxy, &**view, shutdown).await;
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use pingora::server::ShutdownWatch;
 
+use super::Admitted;
 use crate::site::{Certificate, Listener};
 
 /// One client connection, shared by everything that serves it.
@@ -31,6 +32,10 @@ pub struct Connection {
     pub framing_broken: AtomicBool,
     /// Turns true when the listener stops: answers then carry `Connection: close`.
     pub stopping: ShutdownWatch,
+    /// Counts it while anything still holds on to it.
+    _admitted: Admitted,
+    /// Farm and server names of its pins: a sign-in goes on where it began.
+    pub pins: Mutex<Vec<(Arc<str>, Arc<str>)>>,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
 }
@@ -56,6 +61,7 @@ impl Connection {
         local: SocketAddr,
         tls: Option<ConnectionTls>,
         stopping: ShutdownWatch,
+        admitted: Admitted,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -65,6 +71,8 @@ impl Connection {
             local,
             tls,
             stopping,
+            _admitted: admitted,
+            pins: Mutex::default(),
             upgraded: AtomicBool::new(false),
             framing_broken: AtomicBool::new(false),
             pinned: AtomicBool::new(false),

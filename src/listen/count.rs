@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -23,6 +24,9 @@ pub struct Connections {
     hasher: RandomState,
     /// Told whenever a connection ends.
     ended: Notify,
+    refused: AtomicU64,
+    /// When refusals were last told, and how many there were by then.
+    told: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Default for Connections {
@@ -32,6 +36,8 @@ impl Default for Connections {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             ended: Notify::new(),
+            refused: AtomicU64::new(0),
+            told: Mutex::default(),
         }
     }
 }
@@ -67,6 +73,21 @@ impl Connections {
             return None;
         }
         Some(Admitted { all: self.clone(), source })
+    }
+
+    /// Says that a connection was refused: the first one at once, the others summed up at most
+    /// every ten seconds, so that a flood does not flood the log as well.
+    pub fn tell_refusals(&self, listener: &str, client: SocketAddr) {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0.is_none_or(|when| when.elapsed() >= Duration::from_secs(10)) {
+            let since = refused - told.1;
+            log::warn!(
+                "listener {listener}: {since} connections refused, the last from {client}: \
+                 limits.connections or limits.connections_per_source"
+            );
+            *told = (Some(Instant::now()), refused);
+        }
     }
 
     /// Resolves when no connection is left.

@@ -6,7 +6,9 @@
 //! pipeline, and no difference between two parsers can turn a body into a request.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::Future,
+    io,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -14,47 +16,71 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
     raw_connect::ProxyDigest,
     tls::{SslDigest, TlsRef},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
-use super::Connection;
+use super::{
+    Connection,
+    farewell::{farewell, hung_up},
+    socket::hand_over,
+};
 use crate::guard::{BodyEnd, Framing};
 
 /// How much of the next requests is read ahead while one is served.
 const READ_AHEAD: usize = 16 * 1024;
-/// How long, and how many bytes, a refused client may go on sending before it is cut.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How often a client that has sent more than that is looked after: has it hung up?
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a client may take nothing of what is written to it.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// A client connection that hands out one request at a time.
 pub(super) struct Gate {
-    /// Gone only once `drop` has handed it to the lingering close.
+    /// Gone only once `drop` has handed it to the farewell.
     inner: Option<Stream>,
     connection: Arc<Connection>,
     /// Read, but not part of the current request.
     pub(super) ahead: BytesMut,
     /// Where the body of the current request ends.
     body: BodyEnd,
-    /// The client has sent its FIN.
+    /// The client has sent its FIN, or the connection is shut down: no farewell is owed.
     closed: bool,
+    /// Runs while a write makes no progress.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Runs while `ahead` is full.
+    look_again: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gate {
     /// Wraps an accepted (and, with TLS, handshaken) connection.
     pub(super) fn new(inner: Stream, connection: Arc<Connection>) -> Self {
-        let body = BodyEnd::new(Framing::None);
-        Self { inner: Some(inner), connection, ahead: BytesMut::new(), body, closed: false }
+        Self {
+            inner: Some(inner),
+            connection,
+            ahead: BytesMut::new(),
+            body: BodyEnd::new(Framing::None),
+            closed: false,
+            stalled: None,
+            look_again: None,
+        }
     }
 
     /// Opens the gate for one request body.
     pub(super) fn begin(&mut self, body: BodyEnd) {
         self.body = body;
+    }
+
+    /// Whether the current request was read to its end.
+    pub(super) fn at_end(&self) -> bool {
+        self.body.done()
     }
 
     /// Reads more bytes for a header into `ahead`; 0 at the end.
@@ -63,7 +89,9 @@ impl Gate {
         if self.ahead.capacity() - self.ahead.len() < 1024 {
             self.ahead.reserve(4096);
         }
-        inner.read_buf(&mut self.ahead).await
+        let n = inner.read_buf(&mut self.ahead).await?;
+        self.closed |= n == 0;
+        Ok(n)
     }
 
     /// While a request is served and its body is over, the only news is that the client left.
@@ -80,7 +108,18 @@ impl Gate {
             }
             self.ahead.extend_from_slice(buf.filled());
         }
-        Poll::Pending
+        // SECURITY: the FIN of such a client stands behind unread bytes; without a look it would
+        // hold its poll at the server to the end.
+        // Test: a_client_that_sent_much_and_left_ends_the_request
+        loop {
+            let timer = self.look_again.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
+            ready!(timer.as_mut().poll(cx));
+            self.look_again = None;
+            if hung_up(inner.id()) {
+                self.closed = true;
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     /// Body bytes of the current request; what lies beyond its end is kept.
@@ -103,16 +142,32 @@ impl Gate {
             let n = self.ahead.len().min(buf.remaining());
             let chunk = self.ahead.get(..n).unwrap_or_default();
             let ours = self.body.feed(chunk).map_err(|_| self.connection.broken())?;
-            buf.put_slice(chunk.get(..ours).unwrap_or_default());
-            self.ahead.advance(ours);
+            hand_over(&mut self.ahead, buf, ours);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// SECURITY: a client that reads nothing must not hold an answer for ever; Pingora's own
+    /// deadline covers bodies only. Test: a_write_without_progress_ends
+    fn unless_stalled<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.stalled = None;
+            return write;
+        }
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        ready!(timer.as_mut().poll(cx));
+        self.closed = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl Connection {
     /// SECURITY: a body whose framing breaks ends the connection, so that nothing behind it can
-    /// be taken for a request. Test: guard::body.
+    /// be taken for a request. Test: malformed_chunks_are_refused
     fn broken(&self) -> io::Error {
         self.framing_broken.store(true, Ordering::Relaxed);
         io::Error::from(io::ErrorKind::InvalidData)
@@ -134,9 +189,7 @@ impl AsyncRead for Gate {
                 let Some(inner) = this.inner.as_mut() else { return Poll::Ready(Ok(())) };
                 return Pin::new(inner).poll_read(cx, buf);
             }
-            let n = this.ahead.len().min(buf.remaining());
-            buf.put_slice(this.ahead.get(..n).unwrap_or_default());
-            this.ahead.advance(n);
+            hand_over(&mut this.ahead, buf, usize::MAX);
             return Poll::Ready(Ok(()));
         }
         if this.body.done() { this.poll_idle(cx) } else { this.poll_body(cx, buf) }
@@ -149,55 +202,33 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.inner.as_mut() {
-            Some(inner) => Pin::new(inner).poll_write(cx, buf),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
+        let Some(inner) = self.inner.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let write = Pin::new(inner).poll_write(cx, buf);
+        self.unless_stalled(cx, write)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.inner.as_mut() {
-            Some(inner) => Pin::new(inner).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(Ok(())) };
+        let flush = Pin::new(inner).poll_flush(cx);
+        self.unless_stalled(cx, flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.inner.as_mut() {
-            Some(inner) => Pin::new(inner).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(Ok(())) };
+        let shutdown = Pin::new(inner).poll_shutdown(cx);
+        self.unless_stalled(cx, shutdown)
     }
 }
 
 impl Drop for Gate {
-    /// Closing a socket with unread bytes resets it, and the reset can overtake our answer. So
-    /// where the client is still sending, the rest is read for a moment before the close.
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take() else { return };
-        let unread = !self.body.done() || !self.ahead.is_empty();
-        if self.closed || !unread || self.connection.upgraded.load(Ordering::Relaxed) {
-            return;
-        }
+        let Some(stream) = self.inner.take().filter(|_| !self.closed) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move { linger(&mut inner).await });
+        let unread = !self.body.done() || !self.ahead.is_empty();
+        runtime.spawn(farewell(stream, unread, self.connection.clone()));
     }
-}
-
-/// Says that nothing more will be written, then reads what is still on its way.
-async fn linger(stream: &mut Stream) {
-    let _ = tokio::time::timeout(LINGER, async {
-        let _ = AsyncWriteExt::shutdown(stream).await;
-        let mut sink = [0u8; 4096];
-        let mut left = LINGER_BYTES;
-        while let Ok(n) = stream.read(&mut sink).await {
-            left = left.saturating_sub(n);
-            if n == 0 || left == 0 {
-                break;
-            }
-        }
-    })
-    .await;
 }
 
 impl fmt::Debug for Gate {
@@ -208,15 +239,8 @@ impl fmt::Debug for Gate {
 
 #[async_trait]
 impl Shutdown for Gate {
-    async fn shutdown(&mut self) {
-        // With unread bytes the orderly close is left to `drop`.
-        if self.body.done()
-            && self.ahead.is_empty()
-            && let Some(inner) = self.inner.as_mut()
-        {
-            let _ = AsyncWriteExt::shutdown(inner).await;
-        }
-    }
+    /// Left to the farewell, which has a deadline and reads what is still on its way.
+    async fn shutdown(&mut self) {}
 }
 
 impl UniqueID for Gate {
@@ -256,5 +280,67 @@ impl GetProxyDigest for Gate {
 impl GetSocketDigest for Gate {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.inner.as_ref()?.get_socket_digest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::{listen::Connections, site::Listener};
+
+    fn connection() -> Arc<Connection> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let listener = Listener { name: "test".into(), address, public_port: 80, tls: None };
+        let all = Arc::new(Connections::default());
+        let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
+        let (_, stopping) = tokio::sync::watch::channel(false);
+        let listener = Arc::new(listener);
+        Arc::new(Connection::new(listener, address, address, None, stopping, admitted))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_without_progress_ends() {
+        let (client, server) = tokio::io::duplex(16);
+        let mut gate = Gate::new(Box::new(server), connection());
+        let begun = tokio::time::Instant::now();
+        let error = gate.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), STALLED.as_secs());
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_not_stalled() {
+        let (mut client, server) = tokio::io::duplex(16);
+        let mut gate = Gate::new(Box::new(server), connection());
+        let reader = tokio::spawn(async move {
+            let mut taken = [0; 16];
+            for _ in 0..4 {
+                sleep(STALLED - Duration::from_secs(1)).await;
+                client.read_exact(&mut taken).await.unwrap();
+            }
+        });
+        gate.write_all(&[0; 64]).await.unwrap();
+        reader.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_ends_where_its_framing_says() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut gate = Gate::new(Box::new(server), connection());
+        client.write_all(b"bodyGET /next HTTP/1.1\r\n").await.unwrap();
+        gate.begin(BodyEnd::new(Framing::Length(4)));
+        let mut taken = [0; 100];
+        assert_eq!(gate.read(&mut taken).await.unwrap(), 4);
+        assert!(gate.at_end());
+        let idle = tokio::time::timeout(Duration::from_millis(50), gate.read(&mut taken));
+        assert!(idle.await.is_err(), "the next request is not this one's business");
+        assert_eq!(&gate.ahead[..], b"GET /next HTTP/1.1\r\n");
+        drop(client);
+        assert_eq!(gate.read(&mut taken).await.unwrap(), 0, "but that the client left is");
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::{
     apps::HttpServerApp,
     protocols::{Stream, http::ServerSession},
@@ -40,6 +40,8 @@ enum Next {
     Request(BytesMut, Head),
     /// The client closed, or stayed silent between requests.
     Gone,
+    /// The client closed inside a header.
+    Left(BytesMut),
     /// Not acceptable; the bytes read so far are for the log.
     Refused(Reason, BytesMut),
 }
@@ -79,6 +81,11 @@ pub(super) async fn serve<SV>(
         let (bytes, head) = match next {
             Next::Request(bytes, head) => (bytes, head),
             Next::Gone => return,
+            Next::Left(bytes) => {
+                let (reason, head) = (reason::CLIENT_LEFT, &bytes);
+                let connection = &connection;
+                return view.refused(&Refusal { connection, started, head, reason, sent: 0 });
+            }
             Next::Refused(reason, bytes) => {
                 let sent = refuse(&mut gate, reason).await;
                 let head = &bytes;
@@ -94,6 +101,10 @@ pub(super) async fn serve<SV>(
         let Some(reused) = proxy.process_new_http(session, &shutdown).await else { return };
         let (stream, _) = reused.consume();
         let Ok(same) = stream.into_any().downcast::<Gate>() else { return };
+        // SECURITY: what is left of a body is no header. Test: an_unread_body_is_no_request
+        if !same.at_end() {
+            return;
+        }
         gate = same;
     }
 }
@@ -101,7 +112,7 @@ pub(super) async fn serve<SV>(
 /// Waits for a request and reads its whole header.
 ///
 /// SECURITY: one deadline from the first byte to the end of the header (Slowloris), a separate
-/// one for silence between requests. Tests: slow_header_is_answered_408, idle_connection_closes.
+/// one for silence between requests. Test: slow_header_is_answered_408_and_idle_connection_closes.
 async fn read_head(
     gate: &mut Gate,
     settings: &Settings,
@@ -113,6 +124,7 @@ async fn read_head(
     let mut scanned = 0;
     let idle = if first { limits.header_timeout } else { limits.keep_alive };
     let mut deadline = tokio::time::Instant::now() + idle;
+    skip_empty_line(&mut gate.ahead);
     let mut waiting = gate.ahead.is_empty();
     if !waiting {
         deadline = tokio::time::Instant::now() + limits.header_timeout;
@@ -121,10 +133,8 @@ async fn read_head(
         if let Some(end) = find_end(&gate.ahead, scanned) {
             let bytes = gate.ahead.split_to(end);
             return match inspect(&bytes, &settings.head_limits) {
-                // Servers expect the origin form, and no empty line in front.
-                Ok(head) if head.absolute || bytes.starts_with(b"\r\n") => {
-                    Next::Request(origin_form(&bytes, &head), head)
-                }
+                // Servers expect the origin form.
+                Ok(head) if head.absolute => Next::Request(origin_form(&bytes, &head), head),
                 Ok(head) => Next::Request(bytes, head),
                 Err(reason) => Next::Refused(reason, bytes),
             };
@@ -144,8 +154,15 @@ async fn read_head(
             timeout_at(deadline, gate.read_ahead()).await
         };
         match read {
-            Ok(Ok(0)) | Ok(Err(_)) => return Next::Gone,
+            Ok(Ok(0)) | Ok(Err(_)) if waiting => return Next::Gone,
+            Ok(Ok(0)) | Ok(Err(_)) => return Next::Left(gate.ahead.split()),
             Ok(Ok(_)) if waiting => {
+                // COMPAT: old browsers send an empty line behind a body (RFC 9112 2.2); it does
+                // not begin a request.
+                skip_empty_line(&mut gate.ahead);
+                if gate.ahead.is_empty() {
+                    continue;
+                }
                 waiting = false;
                 *started = Instant::now();
                 deadline = tokio::time::Instant::now() + limits.header_timeout;
@@ -154,6 +171,12 @@ async fn read_head(
             Err(_) if waiting => return Next::Gone,
             Err(_) => return Next::Refused(reason::HEADER_TIMEOUT, gate.ahead.split()),
         }
+    }
+}
+
+fn skip_empty_line(ahead: &mut BytesMut) {
+    if ahead.starts_with(b"\r\n") {
+        ahead.advance(2);
     }
 }
 

@@ -4,9 +4,11 @@
 //! CONNECT before any hook runs, fix the handshake deadline at 60 s and have none for a header.
 
 mod accept;
+pub mod body;
 mod certificates;
 mod connection;
 mod count;
+mod farewell;
 mod gate;
 mod http1;
 mod http2;
@@ -19,7 +21,7 @@ pub use accept::{Running, bind, start};
 use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;
 pub use connection::{Connection, ConnectionTls};
-pub use count::Connections;
+pub use count::{Admitted, Connections};
 pub use http1::{Arrival, Refusal};
 pub use tls::acceptor;
 
@@ -36,7 +38,7 @@ pub trait View: Send + Sync {
     fn certificate(&self, sni: Option<&str>, accepts_ecdsa: bool) -> Option<Arc<Certificate>>;
     /// Whether HTTP/2 may be offered to a client that asks for this server name.
     fn http2_allowed(&self, sni: &str) -> bool;
-    /// A request was refused before it became one.
+    /// A request ended before it became one.
     fn refused(&self, refusal: &Refusal<'_>);
 }
 

@@ -56,6 +56,13 @@ impl Socket {
     }
 }
 
+/// Moves bytes from a buffer to a reader: as many as are there, fit, and are allowed.
+pub(super) fn hand_over(from: &mut BytesMut, to: &mut ReadBuf<'_>, most: usize) {
+    let n = from.len().min(to.remaining()).min(most);
+    to.put_slice(from.get(..n).unwrap_or_default());
+    from.advance(n);
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -79,11 +86,7 @@ impl AsyncRead for Socket {
                 }
             }
         }
-        let n = this.buffered.len().min(buf.remaining());
-        if let Some(head) = this.buffered.get(..n) {
-            buf.put_slice(head);
-        }
-        this.buffered.advance(n);
+        hand_over(&mut this.buffered, buf, usize::MAX);
         if this.buffered.is_empty() {
             this.buffered = BytesMut::new();
         }

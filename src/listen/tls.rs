@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     net::SocketAddr,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -23,7 +23,7 @@ use pingora::{
     tls::ext,
 };
 
-use super::{Connection, View, connection::ConnectionTls, socket::Socket};
+use super::{Admitted, Connection, View, connection::ConnectionTls, socket::Socket};
 use crate::site::{Certificate, Listener, ListenerTls, TlsVersion};
 
 /// COMPAT: Windows 7 and 8.1 clients (Schannel) offer ECDHE with RSA certificates only with CBC
@@ -66,12 +66,8 @@ pub fn acceptor(tls: &ListenerTls, view: Arc<dyn View>) -> Result<SslAcceptor, E
 pub(super) async fn handshake(
     acceptor: &SslAcceptor,
     socket: Socket,
-    listener: Arc<Listener>,
-    client: SocketAddr,
-    local: SocketAddr,
-    stopping: ShutdownWatch,
+    facts: Facts,
 ) -> pingora::Result<(SslStream<Socket>, Arc<Connection>)> {
-    let facts = Facts { listener, client, local, stopping, connection: OnceLock::new() };
     let stream = handshake_with_callback(acceptor, socket, &facts).await?;
     match facts.connection.into_inner() {
         Some(connection) => Ok((stream, connection)),
@@ -79,14 +75,28 @@ pub(super) async fn handshake(
     }
 }
 
-/// What the handshake adds to the connection: it becomes part of Pingora's TLS digest as an
+/// What is known before the handshake. What it adds becomes part of Pingora's TLS digest as an
 /// `Arc<Connection>`, which is how requests of an HTTP/2 connection find it.
-struct Facts {
+pub(super) struct Facts {
     listener: Arc<Listener>,
     client: SocketAddr,
     local: SocketAddr,
     stopping: ShutdownWatch,
+    admitted: Mutex<Option<Admitted>>,
     connection: OnceLock<Arc<Connection>>,
+}
+
+impl Facts {
+    pub(super) fn new(
+        listener: Arc<Listener>,
+        client: SocketAddr,
+        local: SocketAddr,
+        stopping: ShutdownWatch,
+        admitted: Admitted,
+    ) -> Self {
+        let (admitted, connection) = (Mutex::new(Some(admitted)), OnceLock::new());
+        Self { listener, client, local, stopping, admitted, connection }
+    }
 }
 
 #[async_trait]
@@ -101,9 +111,10 @@ impl TlsAccept for Facts {
             resumed: ssl.session_reused(),
             certificate: ssl.ex_data(*SERVED).cloned(),
         };
-        let listener = self.listener.clone();
-        let stopping = self.stopping.clone();
-        let connection = Connection::new(listener, self.client, self.local, Some(tls), stopping);
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (listener, stopping) = (self.listener.clone(), self.stopping.clone());
+        let (client, local) = (self.client, self.local);
+        let connection = Connection::new(listener, client, local, Some(tls), stopping, admitted);
         let connection = self.connection.get_or_init(|| Arc::new(connection));
         Some(Arc::new(connection.clone()))
     }
