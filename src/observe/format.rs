@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
-use serde_json::json;
+use serde::Serialize;
 
 use super::Access;
 use crate::site::LogFormat;
@@ -16,31 +16,58 @@ pub fn line(access: &Access<'_>, format: LogFormat) -> String {
     }
 }
 
+/// The fields in the order of the documentation.
+#[derive(Serialize)]
+struct Json<'a> {
+    time: String,
+    client: std::net::IpAddr,
+    client_port: u16,
+    listener: &'a str,
+    sni: Option<&'a str>,
+    host: Option<&'a str>,
+    method: Option<&'a str>,
+    path: Option<&'a str>,
+    protocol: Option<&'a str>,
+    status: u16,
+    bytes_received: u64,
+    bytes_sent: u64,
+    duration_ms: f64,
+    first_byte_ms: Option<f64>,
+    rule: Option<&'a str>,
+    farm: Option<&'a str>,
+    server: Option<&'a str>,
+    server_connection: Option<&'a str>,
+    reason: Option<&'a str>,
+    tls: Option<&'a str>,
+    user_agent: Option<&'a str>,
+}
+
 fn json_line(a: &Access<'_>) -> String {
-    let mut line = json!({
-        "time": timestamp(a).to_string(),
-        "client": a.client.ip().to_string(),
-        "client_port": a.client.port(),
-        "listener": a.listener,
-        "sni": a.sni,
-        "host": a.host,
-        "method": a.method,
-        "path": a.path,
-        "protocol": a.protocol,
-        "status": a.status,
-        "bytes_received": a.received,
-        "bytes_sent": a.sent,
-        "duration_ms": millis(a.duration),
-        "first_byte_ms": a.first_byte.map(millis),
-        "rule": a.rule,
-        "farm": a.farm,
-        "server": a.server,
-        "server_connection": a.server_connection,
-        "reason": a.reason,
-        "tls": a.tls,
-        "user_agent": a.user_agent,
-    })
-    .to_string();
+    let fields = Json {
+        time: timestamp(a).to_string(),
+        client: a.client.ip(),
+        client_port: a.client.port(),
+        listener: a.listener,
+        sni: a.sni,
+        host: a.host,
+        method: a.method,
+        path: a.path,
+        protocol: a.protocol,
+        status: a.status,
+        bytes_received: a.received,
+        bytes_sent: a.sent,
+        duration_ms: millis(a.duration),
+        first_byte_ms: a.first_byte.map(millis),
+        rule: a.rule,
+        farm: a.farm,
+        server: a.server,
+        server_connection: a.server_connection,
+        reason: a.reason,
+        tls: a.tls,
+        user_agent: a.user_agent,
+    };
+    // Strings and numbers always serialise.
+    let mut line = serde_json::to_string(&fields).unwrap_or_default();
     line.push('\n');
     line
 }

@@ -1,9 +1,13 @@
-//! What happened: the access log.
+//! What happened: the access log and the program's own log.
 
 mod access;
 mod format;
+mod lines;
+mod program;
+mod target;
 mod writer;
 
 pub use access::Access;
 pub use format::line;
+pub use program::{flush_log, start_log};
 pub use writer::AccessLog;

@@ -1,0 +1,282 @@
+//! Lines on their way to a log: a bounded queue and a thread that writes it out. Nothing a
+//! request, a reload or a stop calls ever waits for the target; what does not fit is dropped
+//! and counted. The access log and the program's own log both use it.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::target::Target;
+
+/// Bytes that may wait for the writer.
+pub(super) const QUEUE: usize = 8 * 1024 * 1024;
+/// Bytes written in one go.
+const CHUNK: usize = 64 * 1024;
+/// Between two reports of dropped lines.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// What is worth telling about a log. `lines` counts since the trouble began.
+#[derive(Debug)]
+pub(super) enum Event<'a> {
+    /// The queue is full. Told by whoever brings a line (the writer may be stuck), at once and
+    /// then every ten seconds at most.
+    Dropping { target: &'a str, lines: u64 },
+    /// Writing failed, and did not before. Told by the writer.
+    Failing { target: &'a str, error: &'a io::Error },
+    /// Lines are written again. Told by the writer.
+    Recovered { target: &'a str, lines: u64 },
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dropping { target, lines } => {
+                write!(f, "{target} takes lines too slowly or not at all, {lines} lines dropped")
+            }
+            Self::Failing { target, error } => {
+                write!(f, "cannot write to {target}: {error}; lines are dropped until that works")
+            }
+            Self::Recovered { target, lines } => {
+                write!(f, "{target} takes lines again, {lines} lines were dropped")
+            }
+        }
+    }
+}
+
+/// Told of events, on the thread that brought them about and with nothing locked.
+pub(super) type Tell = Box<dyn Fn(&Event<'_>) + Send + Sync>;
+
+/// The queue of one log. Dropping it lets the writer finish on its own.
+pub(super) struct Lines(Arc<Shared>);
+
+impl Lines {
+    /// Starts to write to a target.
+    ///
+    /// # Errors
+    /// The writer thread cannot be started.
+    pub(super) fn start(thread: &'static str, target: Target, tell: Tell) -> io::Result<Self> {
+        let lines = Self(Arc::new(Shared {
+            thread,
+            tell,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            settled: Condvar::new(),
+        }));
+        lines.retarget(target)?;
+        Ok(lines)
+    }
+
+    /// Queues one line, newline included, or drops it.
+    pub(super) fn push(&self, line: Vec<u8>) {
+        let mut state = self.0.lock();
+        if !state.closed && state.bytes + line.len() <= QUEUE {
+            state.bytes += line.len();
+            state.lines.push_back(line);
+            if std::mem::take(&mut state.idle) {
+                self.0.wake.notify_all();
+            }
+            return;
+        }
+        state.dropped += 1;
+        state.missing += 1;
+        let due = state.reported.is_none_or(|at| at.elapsed() >= REPORT);
+        if due && !state.closed {
+            state.reported = Some(Instant::now());
+            let (target, lines) = (state.target.clone(), state.missing);
+            drop(state);
+            (self.0.tell)(&Event::Dropping { target: &target, lines });
+        }
+    }
+
+    /// Goes on in another target, with what is queued. Each target has a thread of its own: the
+    /// one before may be stuck, and is left to end when it can.
+    ///
+    /// # Errors
+    /// The writer thread cannot be started; the old target stays.
+    pub(super) fn retarget(&self, target: Target) -> io::Result<()> {
+        let (shared, name) = (self.0.clone(), target.name.clone());
+        let mut state = self.0.lock();
+        let generation = state.generation + 1;
+        thread::Builder::new()
+            .name(shared.thread.to_owned())
+            .spawn(move || shared.write(target, generation))?;
+        state.generation = generation;
+        state.target = name;
+        state.failing = false;
+        state.idle = false;
+        self.0.wake.notify_all();
+        Ok(())
+    }
+
+    /// Waits until everything is written, at most for `limit`. Returns the number of lines that
+    /// still are not.
+    pub(super) fn flush(&self, limit: Duration) -> u64 {
+        let state = self.0.lock();
+        let (state, _) = self
+            .0
+            .settled
+            .wait_timeout_while(state, limit, |state| state.waiting() > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting()
+    }
+
+    /// Takes no more lines, waits for the queued ones like [`flush`](Self::flush), and drops the
+    /// rest. Returns the number of lines that may not have been written.
+    pub(super) fn close(&self, limit: Duration) -> u64 {
+        {
+            let mut state = self.0.lock();
+            state.closed = true;
+            self.0.wake.notify_all();
+        }
+        let left = self.flush(limit);
+        let mut state = self.0.lock();
+        state.dropped += state.lines.len() as u64;
+        state.lines.clear();
+        state.bytes = 0;
+        left
+    }
+
+    /// Lines that were dropped, for whatever reason.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.lock().dropped
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.wake.notify_all();
+    }
+}
+
+struct Shared {
+    thread: &'static str,
+    tell: Tell,
+    state: Mutex<State>,
+    /// There is something to write, or no reason to wait any more.
+    wake: Condvar,
+    /// Everything is written.
+    settled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Lines that writers are busy with.
+    busy: u64,
+    /// Which writer may take lines; the ones before it end.
+    generation: u64,
+    /// The name of its target.
+    target: String,
+    /// It waits to be woken.
+    idle: bool,
+    closed: bool,
+    /// Its last write went wrong.
+    failing: bool,
+    dropped: u64,
+    /// Dropped since lines were last known to get through.
+    missing: u64,
+    reported: Option<Instant>,
+}
+
+impl State {
+    fn waiting(&self) -> u64 {
+        self.lines.len() as u64 + self.busy
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer thread.
+    fn write(&self, mut target: Target, generation: u64) {
+        let (mut chunk, mut bytes) = (Vec::new(), Vec::with_capacity(CHUNK));
+        let mut torn = false;
+        while self.take(generation, &mut chunk) {
+            bytes.clear();
+            // What comes after half a line must not be taken for its end.
+            if torn {
+                bytes.push(b'\n');
+            }
+            let mut ends = Vec::with_capacity(chunk.len());
+            for line in &chunk {
+                bytes.extend_from_slice(line);
+                ends.push(bytes.len());
+            }
+            let (written, error) = target.put(&bytes);
+            let lost = ends.iter().filter(|end| **end > written).count() as u64;
+            if written > 0 {
+                torn = bytes.get(written - 1) != Some(&b'\n');
+            }
+            self.wrote(&target.name, generation, lost, error.as_ref());
+        }
+    }
+
+    /// Gives back the chunk that was written and waits for the next one. False: time to end.
+    fn take(&self, generation: u64, chunk: &mut Vec<Vec<u8>>) -> bool {
+        let mut state = self.lock();
+        state.busy -= chunk.len() as u64;
+        chunk.clear();
+        if state.waiting() == 0 {
+            self.settled.notify_all();
+        }
+        loop {
+            if state.generation != generation {
+                return false;
+            }
+            if !state.lines.is_empty() {
+                break;
+            }
+            if state.closed {
+                return false;
+            }
+            state.idle = true;
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut size = 0;
+        while size < CHUNK
+            && let Some(line) = state.lines.pop_front()
+        {
+            size += line.len();
+            chunk.push(line);
+        }
+        state.bytes -= size;
+        state.busy += chunk.len() as u64;
+        true
+    }
+
+    /// Takes note of how a write went.
+    fn wrote(&self, target: &str, generation: u64, lost: u64, error: Option<&io::Error>) {
+        let mut state = self.lock();
+        state.dropped += lost;
+        state.missing += lost;
+        if state.generation != generation {
+            return;
+        }
+        match error {
+            Some(error) if !state.failing => {
+                state.failing = true;
+                drop(state);
+                (self.tell)(&Event::Failing { target, error });
+            }
+            // A queue that is nearly full says that the trouble is not over.
+            None if state.missing > 0 && state.bytes <= QUEUE / 2 => {
+                state.failing = false;
+                let lines = std::mem::take(&mut state.missing);
+                drop(state);
+                (self.tell)(&Event::Recovered { target, lines });
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
