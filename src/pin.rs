@@ -4,9 +4,10 @@
 //! These schemes authenticate the TCP connection, so a server connection that carried one must
 //! never serve another client (haproxy#581, CVE-2026-88007).
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use http::{HeaderMap, HeaderValue, header};
+use pingora::http::ResponseHeader;
 
 use crate::{guard::headers::is_connection_auth, listen::Connection, site::ConnectionAuth};
 
@@ -38,18 +39,50 @@ pub fn on_request(mode: ConnectionAuth, headers: &HeaderMap, pinned: bool) -> Ve
 }
 
 /// Looks at an answer: an offer pins the client connection (`auto`), or is taken out (`off`).
-pub fn on_response(mode: ConnectionAuth, headers: &HeaderMap, connection: &Connection) -> bool {
-    let offered =
-        headers.get_all(header::WWW_AUTHENTICATE).iter().any(|v| is_connection_auth(v.as_bytes()));
-    if offered && mode == ConnectionAuth::Auto {
-        connection.pinned.store(true, Ordering::Relaxed);
+///
+/// # Errors
+/// A value that was taken apart cannot be put together again.
+pub fn on_response(
+    mode: ConnectionAuth,
+    response: &mut ResponseHeader,
+    connection: &Connection,
+) -> pingora::Result<()> {
+    let offers = response.headers.get_all(header::WWW_AUTHENTICATE);
+    if !offers.iter().any(|v| is_connection_auth(v.as_bytes())) {
+        return Ok(());
     }
-    offered && mode == ConnectionAuth::Off
+    match mode {
+        ConnectionAuth::Auto => connection.pinned.store(true, Ordering::Relaxed),
+        ConnectionAuth::Always => {}
+        ConnectionAuth::Off => {
+            let kept = without_connection_auth(&response.headers);
+            response.remove_header(&header::WWW_AUTHENTICATE);
+            for value in kept {
+                response.append_header(header::WWW_AUTHENTICATE, value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The server of a farm that a client connection is pinned to, by name.
+pub fn server_of(connection: &Connection, farm: &str) -> Option<Arc<str>> {
+    let pins = connection.pins.lock().unwrap_or_else(PoisonError::into_inner);
+    pins.iter().find(|(name, _)| **name == *farm).map(|(_, server)| server.clone())
+}
+
+/// Remembers which server of a farm a client connection is pinned to.
+pub fn remember(connection: &Connection, farm: &Arc<str>, server: &Arc<str>) {
+    let mut pins = connection.pins.lock().unwrap_or_else(PoisonError::into_inner);
+    match pins.iter_mut().find(|(name, _)| name == farm) {
+        Some((_, known)) => *known = server.clone(),
+        None => pins.push((farm.clone(), server.clone())),
+    }
 }
 
 /// The `WWW-Authenticate` values that remain when connection-bound schemes are taken out, in
 /// their order.
-pub fn without_connection_auth(headers: &HeaderMap) -> Vec<HeaderValue> {
+fn without_connection_auth(headers: &HeaderMap) -> Vec<HeaderValue> {
     let mut kept = Vec::new();
     for value in headers.get_all(header::WWW_AUTHENTICATE) {
         if !is_connection_auth(value.as_bytes()) {
