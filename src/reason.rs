@@ -87,8 +87,6 @@ reasons! {
     SERVER_TLS = "server_tls" 502 "The server could not be reached securely.";
     /// SNI and Host differ, and the certificate does not cover Host.
     SNI_MISMATCH = "sni_mismatch" 421 "This name is not served on this connection.";
-    /// More connections than `limits.connections` or `connections_per_source`.
-    TOO_MANY_CONNECTIONS = "too_many_connections" 503 "Too many connections.";
     /// The request target is longer than `limits.url`.
     URL_TOO_LONG = "url_too_long" 414 "The URL is too long.";
     /// HTTP version other than 1.0, 1.1 or 2.
@@ -97,13 +95,39 @@ reasons! {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
     fn codes_are_snake_case_and_mean_one_thing() {
         for reason in ALL {
-            assert!(reason.code.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            assert!(reason.code.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '2'));
             assert!((300..600).contains(&reason.status));
+            let texts = ALL.iter().filter(|r| r.code == reason.code).map(|r| r.text);
+            assert!(texts.clone().all(|text| text == reason.text), "{}", reason.code);
         }
+    }
+
+    /// The page is generated: `FRONTGATE_BLESS=1` writes it anew.
+    #[test]
+    fn the_reference_page_is_current() {
+        let mut page = String::from(
+            "# Reason codes\n\nWhy Frontgate itself answered a request, or why an exchange broke: \
+             the field `reason` of the\naccess log, and the last line of the answer's text. Codes \
+             are stable. Generated from `src/reason.rs`.\n\n| code | status | meaning |\n|---|---|---|\n",
+        );
+        for reason in ALL {
+            let _ = writeln!(page, "| `{}` | {} | {} |", reason.code, reason.status, reason.text);
+        }
+        page.push_str(
+            "\n`https_only` is 308 for methods other than GET and HEAD; `redirected` has the status \
+             of its rule.\n499 stands in the log only: the client had left.\n",
+        );
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/reasons.md");
+        if std::env::var_os("FRONTGATE_BLESS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), page, "run with FRONTGATE_BLESS=1");
     }
 }

@@ -8,8 +8,9 @@ use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, respond};
 use crate::{
+    farm::{Farm, Server},
     guard::{HeadLimits, inspect_h2},
-    listen::Connection,
+    listen::{self, Connection},
     pin::{self, Verdict},
     reason::{self, Reason},
     route::{
@@ -28,7 +29,13 @@ pub(super) fn prepare(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         let tls = session.digest().and_then(|d| d.ssl_digest.as_ref());
         ctx.connection = tls.and_then(|t| t.extension.get::<Arc<Connection>>()).cloned();
     }
-    session.set_write_timeout(Some(CLIENT_STALLED));
+    // HTTP/1 has the gate's deadline, which covers more than bodies.
+    if session.is_http2() {
+        session.set_write_timeout(Some(CLIENT_STALLED));
+    }
+    // Interim answers are not for HTTP/1.0 (RFC 9110 15.2).
+    let old = session.req_header().version == Version::HTTP_10;
+    session.set_ignore_info_resp(old);
     // COMPAT: Outlook and .NET get a 401 before their upload has ended and go on using the
     // connection. Test: an_early_answer_keeps_the_connection.
     session.set_close_on_response_before_downstream_finish(false);
@@ -83,20 +90,16 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
     let (path, query) = (parts.next().unwrap_or_default(), parts.next());
     let https = connection.tls.is_some();
     let question = Question { listener, https, host: host.as_str(), target_path: path };
-    match decide(&live.table, &live.site, &question) {
+    let decision = decide(&live.table, &live.site, &question);
+    ctx.rule = decision.rule().cloned();
+    match decision {
         Decision::Forward { rule, farm } => forward(session, ctx, &connection, rule, farm),
-        Decision::Deny { rule } => {
-            ctx.rule = Some(rule.clone());
-            Err(reason::DENIED.into())
-        }
-        Decision::Redirect { rule, redirect } => {
-            ctx.rule = Some(rule.clone());
+        Decision::Redirect { redirect, .. } => {
             let location = location(redirect, path, query);
             let status = redirect.status;
             Err(Answer::Redirect { reason: reason::REDIRECTED, status, location })
         }
         Decision::ToHttps { rule } => {
-            ctx.rule = Some(rule.clone());
             let port = https_port(&live.site, rule);
             let location = https_location(host.as_str(), port, target);
             // A 301 lets clients turn a POST into a GET (RFC 9110 15.4.2).
@@ -104,10 +107,7 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
             let status = if safe { 301 } else { 308 };
             Err(Answer::Redirect { reason: reason::HTTPS_ONLY, status, location })
         }
-        Decision::HostNotPublished if https => Err(reason::HOST_NOT_PUBLISHED_TLS.into()),
-        Decision::HostNotPublished => Err(reason::HOST_NOT_PUBLISHED.into()),
-        Decision::PathNotPublished => Err(reason::PATH_NOT_PUBLISHED.into()),
-        Decision::Ambiguous => Err(reason::AMBIGUOUS_PATH.into()),
+        other => Err(other.reason(https).unwrap_or(reason::INTERNAL).into()),
     }
 }
 
@@ -128,7 +128,7 @@ fn requested_host<'a>(
 }
 
 /// SECURITY: a connection that was made for one name does not reach another that its certificate
-/// does not cover (domain fronting, coalesced HTTP/2). Test: sni_other_than_host_is_421.
+/// does not cover (domain fronting, coalesced HTTP/2). Test: each_name_reaches_its_own_farm_re_encrypted.
 fn matches_sni(host: &str, connection: &Connection) -> Result<(), Reason> {
     let Some(tls) = &connection.tls else { return Ok(()) };
     match &tls.sni {
@@ -147,7 +147,6 @@ fn forward(
     rule: &Arc<Rule>,
     farm: FarmId,
 ) -> Result<(), Answer> {
-    ctx.rule = Some(rule.clone());
     let Some(farm) = ctx.live.farms.get(farm.0).cloned() else {
         return Err(reason::INTERNAL.into());
     };
@@ -155,7 +154,7 @@ fn forward(
     let mode = farm.spec().connection_auth;
     // SECURITY: streams of one HTTP/2 connection would share a signed-in server connection; a
     // client can still bring such a host here on another host's connection.
-    // Test: h2_never_reaches_a_farm_that_binds_sign_ins.
+    // Test: http2_is_offered_only_where_no_farm_binds_sign_ins.
     if request.version == Version::HTTP_2 && mode != ConnectionAuth::Off {
         return Err(reason::HTTP2_NOT_HERE.into());
     }
@@ -177,9 +176,25 @@ fn forward(
     session.set_total_drain_timeout(Some(rule.body_timeout));
     // Chosen here and not when connecting, so that a farm without a server costs its clients an
     // answer and not their connection.
-    ctx.server = farm.choose(&ctx.tried);
+    ctx.server = pinned_server(ctx, connection, &farm).or_else(|| farm.choose(&ctx.tried));
+    if let (true, Some(server)) = (ctx.pinned, &ctx.server) {
+        pin::remember(connection, &farm.spec().name, server.name());
+    }
     ctx.farm = Some(farm);
+    if session.is_http2() && !session.is_body_done() {
+        let request = session.req_header();
+        listen::body::expect(rule.body_timeout, || {
+            let path = String::from_utf8_lossy(request.raw_path()).into_owned();
+            format!("{} {path} HTTP/2.0", request.method)
+        });
+    }
     if ctx.server.is_none() { Err(reason::NO_SERVER.into()) } else { Ok(()) }
+}
+
+/// A sign-in goes on at the server where it began, as long as that one is healthy.
+fn pinned_server(ctx: &Ctx, connection: &Connection, farm: &Farm) -> Option<Arc<Server>> {
+    let name = pin::server_of(connection, &farm.spec().name).filter(|_| ctx.pinned)?;
+    farm.servers().iter().find(|s| *s.name() == name && s.healthy()).cloned()
 }
 
 fn announced_length(request: &pingora::http::RequestHeader) -> Option<u64> {
@@ -194,6 +209,7 @@ pub(super) fn body(
     ctx: &mut Ctx,
 ) -> Result<()> {
     let length = body.as_ref().map_or(0, Bytes::len);
+    listen::body::progress(end);
     ctx.received = ctx.received.saturating_add(length as u64);
     // Pingora ends an HTTP/2 body without Content-Length twice on the HTTP/1 side, and the second
     // terminator poisons the pooled connection (pingora#935). Test: h2_body_ends_once.

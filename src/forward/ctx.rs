@@ -35,6 +35,8 @@ pub struct Ctx {
     pub(super) in_flight: Option<InFlight>,
     /// Which of the server's addresses is tried.
     pub(super) address: usize,
+    /// When the first connect began.
+    pub(super) connecting: Option<Instant>,
     /// Servers that could not be connected to.
     pub(super) tried: Tried,
     /// Whether it has server connections of its own.
@@ -66,6 +68,7 @@ impl Ctx {
             last_tried: None,
             in_flight: None,
             address: 0,
+            connecting: None,
             tried: Tried::default(),
             pinned: false,
             reused: None,
@@ -75,5 +78,18 @@ impl Ctx {
             received: 0,
             reason: None,
         }
+    }
+
+    /// The first byte came at `started`; the header has been read since.
+    pub(super) fn arrived(&mut self, started: Instant) {
+        self.started = started;
+        self.time = SystemTime::now() - started.elapsed();
+    }
+
+    /// A server took the connection: what failed before is forgotten.
+    pub(super) fn connected(&mut self, reused: bool) {
+        self.reused = Some(reused);
+        self.sent = Some(Instant::now());
+        self.reason = None;
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn while_proxying(
         reused,
         safe: matches!(session.req_header().method, Method::GET | Method::HEAD),
         bodiless: ctx.received == 0,
-        answered: ctx.answered,
+        answered: ctx.answered || begun_to_answer(&error),
         broken: reason == reason::SERVER_CLOSED,
         pinned: ctx.pinned,
         age: ctx.sent.map_or(Duration::MAX, |sent| sent.elapsed()),
@@ -40,7 +40,7 @@ pub(super) fn while_proxying(
     if *error.esource() == ErrorSource::Upstream && !error.retry() {
         let farm = ctx.farm.as_ref().map_or("", |f| &f.spec().name);
         let server = ctx.server.as_ref().map_or("", |s| s.name());
-        log::info!("farm {farm}: server {server}: {}: {error}", reason.code);
+        log::debug!("farm {farm}: server {server}: {}: {error}", reason.code);
     }
     error
 }
@@ -71,6 +71,13 @@ impl Attempt {
     }
 }
 
+/// Whether bytes of an answer came before its header was whole. Pingora says so only in words.
+/// Test: a_get_is_not_replayed_once_bytes_of_an_answer_came
+fn begun_to_answer(error: &Error) -> bool {
+    let said = error.context.as_ref().map_or("", |context| context.as_str());
+    said.rsplit_once("bytes already read: ").is_some_and(|(_, count)| !count.starts_with('0'))
+}
+
 /// Finds the reason for an error of Pingora's.
 fn reason_of(error: &Error, ctx: &Ctx) -> Reason {
     use ErrorType::{
@@ -97,11 +104,14 @@ fn framing_broken(ctx: &Ctx) -> bool {
 
 /// The request failed for good: one answer, if there is still somebody to read it.
 pub(super) async fn answer(session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
-    let reason = match ctx.reason {
-        Some(reason) => reason,
-        None => *ctx.reason.insert(reason_of(error, ctx)),
+    let reason = match (ctx.reason, reason_of(error, ctx)) {
+        // Whatever was to be said, there was nobody to say it to.
+        (_, reason::CLIENT_LEFT) | (None, _) => *ctx.reason.insert(reason_of(error, ctx)),
+        (Some(reason), _) => reason,
     };
-    let begun = session.response_written().is_some_and(|r| !r.status.is_informational());
+    // Into a tunnel nothing of ours may be written. Test: websockets_are_never_written_into
+    let begun = session.was_upgraded()
+        || session.response_written().is_some_and(|r| !r.status.is_informational());
     let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
     if begun || reason == reason::CLIENT_LEFT {
         return gone;

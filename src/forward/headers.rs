@@ -4,31 +4,36 @@ use std::sync::atomic::Ordering;
 
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::{
-    Result,
+    Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
     proxy::Session,
 };
 
 use super::Ctx;
-use crate::{guard::headers::is_stranger, pin};
+use crate::{guard::is_stranger, listen::Connection, pin};
 
 /// What the server gets. Everything else travels as the client wrote it: Host, Accept (also its
 /// absence), letter case, order.
 pub(super) fn to_server(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     // SECURITY: nobody outside says who the client is or which URL was meant.
-    // Test: headers_from_strangers_are_dropped.
+    // Test: the_request_travels_as_the_client_wrote_it.
     let strangers: Vec<HeaderName> =
         request.headers.keys().filter(|name| is_stranger(name.as_str())).cloned().collect();
     for name in &strangers {
         request.remove_header(name);
     }
     let Some(connection) = &ctx.connection else { return Ok(()) };
-    let host = original_host(session);
+    let host = original_host(session, connection);
     let client = connection.client.ip().to_canonical().to_string();
     let scheme = if connection.tls.is_some() { "https" } else { "http" };
     request.insert_header("X-Forwarded-For", client)?;
     request.insert_header("X-Forwarded-Proto", scheme)?;
     if let Some(host) = host {
+        // COMPAT: an HTTP/1.0 request without Host goes on as HTTP/1.1, where http.sys wants one.
+        // Test: a_client_without_sni_gets_the_default_certificate_and_http10_works
+        if request.version == Version::HTTP_11 && !request.headers.contains_key(header::HOST) {
+            request.insert_header(header::HOST, &host)?;
+        }
         request.insert_header("X-Forwarded-Host", host)?;
     }
     request.insert_header("X-Forwarded-Port", connection.listener.public_port)?;
@@ -41,13 +46,15 @@ pub(super) fn to_server(session: &Session, request: &mut RequestHeader, ctx: &Ct
     Ok(())
 }
 
-fn original_host(session: &Session) -> Option<HeaderValue> {
+fn original_host(session: &Session, connection: &Connection) -> Option<HeaderValue> {
     let request = session.req_header();
+    let from = |text: &str| HeaderValue::from_str(text).ok();
     request
         .headers
         .get(header::HOST)
         .cloned()
-        .or_else(|| request.uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()))
+        .or_else(|| request.uri.authority().and_then(|a| from(a.as_str())))
+        .or_else(|| connection.sni().and_then(from))
 }
 
 /// COMPAT: HTTP/2 clients may split `Cookie` into several fields; HTTP/1 servers expect one
@@ -62,43 +69,69 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     Ok(())
 }
 
-/// What leaves a server's answer as soon as it is read.
-pub(super) fn from_server(response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-    let (Some(farm), Some(connection)) = (&ctx.farm, &ctx.connection) else { return Ok(()) };
-    let mode = farm.spec().connection_auth;
-    if pin::on_response(mode, &response.headers, connection) {
-        let kept = pin::without_connection_auth(&response.headers);
-        response.remove_header(&header::WWW_AUTHENTICATE);
-        for value in kept {
-            response.append_header(header::WWW_AUTHENTICATE, value)?;
-        }
+/// What changes in a server's answer as soon as it is read.
+///
+/// # Errors
+/// The server switches protocols and nobody asked it to.
+pub(super) fn from_server(
+    session: &Session,
+    response: &mut ResponseHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    // SECURITY: after a 101 bytes pass unread, so only the client may ask for one.
+    // Test: an_unasked_101_is_refused
+    if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unasked 101").into_up());
     }
-    Ok(())
+    let (Some(farm), Some(connection)) = (&ctx.farm, &ctx.connection) else { return Ok(()) };
+    pin::on_response(farm.spec().connection_auth, response, connection)
 }
 
 /// What the client gets.
 pub(super) fn to_client(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) {
-    if ctx.connection.as_ref().is_some_and(|c| *c.stopping.borrow()) {
-        session.set_keepalive(None);
-    }
-    let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    if upgraded {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(connection) = &ctx.connection {
             connection.upgraded.store(true, Ordering::Relaxed);
         }
+        // A tunnel may be silent as long as the farm's timeout allows; there is no body any more.
+        session.set_read_timeout(None);
     } else {
-        // Hop-by-hop fields of the server's connection (RFC 9110 7.6.1); IIS offers h2c here.
-        response.remove_header(&header::UPGRADE);
+        strip_hop_by_hop(response);
     }
-    response.remove_header("Keep-Alive");
-    response.remove_header("Proxy-Connection");
     // COMPAT: HTTP/1.0 clients (old load balancer probes) know no chunks: the end of the
     // connection ends the body. Test: http10_client_gets_no_chunks.
-    if session.req_header().version == Version::HTTP_10 {
+    let interim = response.status.is_informational();
+    if session.req_header().version == Version::HTTP_10 && !interim {
         response.remove_header(&header::TRANSFER_ENCODING);
+        if !response.headers.contains_key(header::CONTENT_LENGTH) {
+            session.set_keepalive(None);
+        }
+    }
+    if ctx.connection.as_ref().is_some_and(|c| *c.stopping.borrow()) {
+        session.set_keepalive(None);
     }
     let Some(farm) = &ctx.farm else { return };
     for name in &farm.spec().hide_headers {
         response.remove_header(&**name);
     }
+}
+
+/// Fields of the server's connection (RFC 9110 7.6.1), also those it names itself; IIS offers h2c
+/// in `Upgrade`.
+fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    let named: Vec<HeaderName> = response
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // Naming these would change how the answer is read.
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
+        .collect();
+    for name in &named {
+        response.remove_header(name);
+    }
+    response.remove_header(&header::UPGRADE);
+    response.remove_header("Keep-Alive");
+    response.remove_header("Proxy-Connection");
 }

@@ -1,7 +1,7 @@
 //! The access log line of a request.
 
-use http::{Version, header};
-use pingora::{Error, proxy::Session};
+use http::{StatusCode, Version, header};
+use pingora::proxy::Session;
 
 use super::{Ctx, Current};
 use crate::{
@@ -11,13 +11,17 @@ use crate::{
 };
 
 /// One line for a request that Pingora saw.
-pub(super) fn request(log: &AccessLog, session: &Session, error: Option<&Error>, ctx: &Ctx) {
+pub(super) fn request(log: &AccessLog, session: &Session, ctx: &Ctx) {
     let Some(connection) = &ctx.connection else { return };
     let request = session.req_header();
     let text = |name: header::HeaderName| request.headers.get(name).and_then(|v| v.to_str().ok());
     let target = String::from_utf8_lossy(request.raw_path());
-    let written = session.response_written().map(|r| r.status.as_u16());
-    let reason = ctx.reason.filter(|r| written.is_none() || error.is_some() || r.status >= 300);
+    let written = session
+        .response_written()
+        .map(|r| r.status)
+        .filter(|s| !s.is_informational() || *s == StatusCode::SWITCHING_PROTOCOLS)
+        .map(|s| s.as_u16());
+    let reason = ctx.reason;
     let server = ctx.server.as_ref().or(ctx.last_tried.as_ref());
     let access = Access {
         time: ctx.time,

@@ -9,10 +9,11 @@ mod log;
 mod respond;
 mod server;
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{any::Any, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::StatusCode;
 use pingora::{
     Error, Result,
     http::{RequestHeader, ResponseHeader},
@@ -60,7 +61,7 @@ impl ProxyHttp for Forward {
         arrival: Box<dyn Any + Send + Sync>,
     ) {
         if let Ok(arrival) = arrival.downcast::<Arrival>() {
-            ctx.started = arrival.started;
+            ctx.arrived(arrival.started);
             ctx.connection = Some(arrival.connection);
         }
     }
@@ -86,8 +87,7 @@ impl ProxyHttp for Forward {
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        ctx.reused = Some(reused);
-        ctx.sent = Some(Instant::now());
+        ctx.connected(reused);
         Ok(())
     }
 
@@ -112,15 +112,16 @@ impl ProxyHttp for Forward {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.answered = true;
-        if !response.status.is_informational() {
+        if !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS
+        {
             ctx.first_byte.get_or_insert(ctx.started.elapsed());
         }
-        headers::from_server(response, ctx)
+        headers::from_server(session, response, ctx)
     }
 
     async fn response_filter(
@@ -163,8 +164,8 @@ impl ProxyHttp for Forward {
         failure::answer(session, error, ctx).await
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        log::request(&self.current.log, session, error, ctx);
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        log::request(&self.current.log, session, ctx);
     }
 
     /// Failures are told by the access log and by `failure`, once.

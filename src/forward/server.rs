@@ -1,7 +1,10 @@
 //! Which server, at which address, over which connections; and which one next when connecting
 //! fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::Method;
 use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
@@ -23,9 +26,12 @@ pub(super) const FRESH: Duration = Duration::from_secs(5);
 pub(super) fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let Some(farm) = ctx.farm.clone() else { return Err(fail(ctx, reason::INTERNAL)) };
     let Some(server) = ctx.server.clone() else { return Err(fail(ctx, reason::NO_SERVER)) };
-    let Some(address) = server.addresses().get(ctx.address).copied() else {
+    // The list may have been looked up anew, and be shorter, since the last attempt.
+    let addresses = server.addresses();
+    let Some(address) = addresses.get(ctx.address).or(addresses.first()).copied() else {
         return Err(fail(ctx, reason::NO_SERVER));
     };
+    ctx.connecting.get_or_insert_with(Instant::now);
     if ctx.in_flight.is_none() {
         ctx.in_flight = Some(server.begin());
     }
@@ -63,7 +69,7 @@ fn fail(ctx: &mut Ctx, reason: Reason) -> Box<Error> {
 pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
     ctx.reason = Some(connect_reason(error.etype()));
     let (Some(farm), Some(server)) = (ctx.farm.clone(), ctx.server.clone()) else { return error };
-    log::info!(
+    log::debug!(
         "farm {}: server {}: {} ({})",
         farm.spec().name,
         server.name(),
@@ -76,7 +82,8 @@ pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error>
     }
     // A farm of silent servers must not hold a client for servers × connect_timeout.
     let patience = farm.spec().connect_timeout.saturating_mul(3);
-    error.set_retry(ctx.server.is_some() && ctx.started.elapsed() < patience);
+    let spent = ctx.connecting.map_or(Duration::MAX, |begun| begun.elapsed());
+    error.set_retry(ctx.server.is_some() && spent < patience);
     error
 }
 
