@@ -20,6 +20,7 @@ pub(super) struct Health {
 #[async_trait]
 impl ServeHttp for Health {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        session.set_keepalive(None);
         let request = session.req_header();
         if !self.knows(request.headers.get(header::HOST)) {
             return text(StatusCode::MISDIRECTED_REQUEST, "this Host is not served here\n");

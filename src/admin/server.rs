@@ -17,6 +17,8 @@ use pingora::{
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Semaphore, watch},
+    task::JoinHandle,
+    time::timeout,
 };
 
 use super::health::Health;
@@ -26,11 +28,23 @@ use crate::{
 };
 
 /// Connections the admin side serves at once.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 1024;
+
+/// How long one connection may take for its question and the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An admin listener; stops when dropped.
 pub struct Running {
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Running {
+    /// Stops and returns once the address is free.
+    pub async fn close(self) {
+        let _ = self.stop.send(true);
+        let _ = self.accepting.await;
+    }
 }
 
 /// Starts the admin listener and, where there is one, the health listener.
@@ -87,15 +101,15 @@ fn listen(what: &str, address: &AdminAddress, app: Health) -> anyhow::Result<Run
         }
     };
     let (stop, shutdown) = watch::channel(false);
-    tokio::spawn(accept_all(door, Arc::new(app), shutdown));
-    Ok(Running { _stop: stop })
+    let accepting = tokio::spawn(accept_all(door, Arc::new(app), shutdown));
+    Ok(Running { stop, accepting })
 }
 
 /// A socket file that nobody listens on any more is replaced; anything else is left alone.
 fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
-    let stale = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path).is_err();
-    if stale {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    let refused = |e: std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(refused) {
         std::fs::remove_file(path)?;
     }
     let socket = UnixListener::bind(path)?;
@@ -106,25 +120,27 @@ fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
 async fn accept_all(door: Door, app: Arc<Health>, mut shutdown: ShutdownWatch) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             // Stopped, or the sender is gone.
             _ = shutdown.wait_for(|stop| *stop) => return,
             accepted = door.accept() => accepted,
         };
-        match accepted {
-            Ok(stream) => {
-                let (app, shutdown) = (app.clone(), shutdown.clone());
-                tokio::spawn(async move {
-                    let stream: Stream = Box::new(stream);
-                    app.process_new(stream, &shutdown).await;
-                    drop(place);
-                });
-            }
+        let stream: Stream = match accepted {
+            Ok(stream) => Box::new(stream),
             Err(e) => {
                 warn!("admin: accept: {e}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
             }
-        }
+        };
+        // SECURITY: idle connections must not keep an orchestrator from asking: each has little
+        // time, and when all places are taken the newest is closed, not made to wait.
+        // Test: idle_connections_do_not_silence_the_health_listener
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (app, shutdown) = (app.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let _ = timeout(PATIENCE, app.process_new(stream, &shutdown)).await;
+            drop(place);
+        });
     }
 }
