@@ -27,8 +27,10 @@ pub const KEY: &str = "public.key";
 pub const PFX: &str = "public.pfx";
 /// Password of the PFX, in a file.
 pub const PFX_PASSWORD_FILE: &str = "public.pass";
-/// Frontgate's access log.
-pub const ACCESS_LOG: &str = "access.log";
+/// Frontgate's access log; in a directory of its own, because that of the configuration is
+/// watched for changes.
+pub const ACCESS_LOG: &str = "log/access.log";
+const LOG_DIRECTORY: &str = "log";
 
 /// Everything a test needs to find its way: `lab.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -156,6 +158,16 @@ impl Directory {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes the directory of the access log.
+    pub(super) fn make_log_directory(&self) -> Result<()> {
+        let path = self.path.join(LOG_DIRECTORY);
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&path)
+            .with_context(|| format!("making {}", path.display()))
     }
 
     /// Writes a file that everybody may read.

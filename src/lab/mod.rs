@@ -71,6 +71,7 @@ pub async fn start(options: Options) -> Result<Lab> {
     let directory = Directory::open(options.dir.as_deref())?;
     // Whoever waits for the manifest must not see that of an earlier lab.
     directory.remove(files::MANIFEST)?;
+    directory.make_log_directory()?;
     let identities = {
         let estate = estate.clone();
         tokio::task::spawn_blocking(move || Identities::new(&estate)).await??

@@ -100,6 +100,8 @@ async fn the_configuration_publishes_every_name_on_the_ports_that_were_bound() {
     let config: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
     let manifest = lab.manifest();
     assert_eq!(config["domains"][1], "fabrikam.com");
+    let access_log = dir.path().join(config["access_log"]["path"].as_str().unwrap());
+    assert!(access_log.parent().unwrap().is_dir(), "{}", access_log.display());
     assert_eq!(config["listeners"][0]["address"], manifest.frontgate.https.to_string());
     assert_eq!(config["listeners"][0]["public_port"], manifest.frontgate.https.port());
     for entry in &manifest.servers {
