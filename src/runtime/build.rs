@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use boring::ssl::SslAcceptor;
-use pingora::{proxy::HttpProxy, server::configuration::ServerConf};
+use pingora::{apps::HttpServerOptions, proxy::HttpProxy, server::configuration::ServerConf};
 use tokio::time::timeout;
 
 use crate::{
@@ -121,6 +121,10 @@ pub(super) fn proxy(site: &Site, current: &Arc<Current>) -> Arc<HttpProxy<Forwar
         ..ServerConf::default()
     };
     let mut proxy = HttpProxy::new(Forward::new(current.clone()), Arc::new(conf));
+    // CONNECT is refused by `guard`, with a reason and a log line, and not by Pingora.
+    let mut options = HttpServerOptions::default();
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
     proxy.handle_init_modules();
     Arc::new(proxy)
 }

@@ -2,21 +2,24 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use anyhow::Context;
-use log::info;
+use log::{error, info};
 use pingora::proxy::HttpProxy;
+use tokio::sync::Mutex;
 
 use super::{
     build::{Builder, proxy},
-    reload, stop,
+    reload::reload,
+    signals::{Order, Signals},
+    stop::stop,
     watch::Watch,
 };
 use crate::{
@@ -24,84 +27,166 @@ use crate::{
     forward::{Current, Forward},
     listen::{self, Connections, Running},
     observe::AccessLog,
-    site::{Listener, Site},
+    site::{self, Listener, Site},
 };
 
+/// Rules that are told at start, so that ten thousand do not drown the rest.
+const TOLD: usize = 100;
+
 /// One running Frontgate.
-pub struct Instance {
+pub(super) struct Instance {
     /// The configuration file.
     pub(super) path: PathBuf,
     pub(super) current: Arc<Current>,
-    pub(super) builder: Builder,
     pub(super) connections: Arc<Connections>,
     /// Ready for traffic: told by `/readyz`.
     pub(super) ready: Arc<AtomicBool>,
+    builder: Builder,
     proxy: Arc<HttpProxy<Forward>>,
-    running: Mutex<HashMap<SocketAddr, Running>>,
-    _admin: Vec<admin::Running>,
+    running: std::sync::Mutex<HashMap<SocketAddr, Running>>,
+    admin: Mutex<Vec<admin::Running>>,
 }
 
 impl Instance {
-    /// Binds every listener and starts to serve.
-    ///
-    /// # Errors
-    /// A listener cannot be bound, or the access log cannot be opened.
-    pub async fn start(path: &Path, site: Arc<Site>) -> anyhow::Result<Arc<Self>> {
-        let sockets = bind_all(site.listeners.iter())?;
+    /// Binds every listener and starts to serve. Fails when an address cannot be bound or the
+    /// access log cannot be opened.
+    pub(super) async fn start(path: &Path, site: Arc<Site>) -> anyhow::Result<Self> {
+        let mut sockets = Vec::new();
+        for listener in &site.listeners {
+            sockets.push((listener.clone(), bind(listener)?));
+        }
         let log = AccessLog::open(&site.access_log).context("access log")?;
         let builder = Builder::new();
-        let current = Arc::new(Current::new(builder.live(site.clone()).await?, log));
-        builder.view.show(&current);
         let ready = Arc::new(AtomicBool::new(false));
         let admin = admin::start(&site.admin, &ready)?;
-        let instance = Arc::new(Self {
+        let current = Arc::new(Current::new(builder.live(site.clone()).await?, log));
+        builder.view.show(&current);
+        let instance = Self {
             path: path.to_owned(),
             proxy: proxy(&site, &current),
             current,
-            builder,
             connections: Arc::default(),
             ready,
-            running: Mutex::default(),
-            _admin: admin,
-        });
-        instance.accept(sockets)?;
+            builder,
+            running: std::sync::Mutex::default(),
+            admin: Mutex::new(admin),
+        };
+        for (listener, socket) in sockets {
+            instance.accept(listener, socket)?;
+        }
         instance.ready.store(true, Ordering::Release);
-        for rule in &site.rules {
+        for rule in site.rules.iter().take(TOLD) {
             info!("published: {} ({})", rule.name, rule.place);
+        }
+        if let Some(more) = site.rules.len().checked_sub(TOLD).filter(|more| *more > 0) {
+            info!("published: and {more} more");
         }
         Ok(instance)
     }
 
     /// Serves until a signal asks to stop; reloads meanwhile. Returns the exit code.
-    pub(super) async fn serve(self: &Arc<Self>, files: Watch) -> i32 {
-        let reloads = tokio::spawn(reload::watch(self.clone(), files));
-        let code = stop::wait(self).await;
-        reloads.abort();
+    pub(super) async fn serve(&self, mut signals: Signals, mut files: Watch) -> i32 {
+        let order = loop {
+            let asked = tokio::select! {
+                order = signals.next() => match order {
+                    Order::Terminate | Order::Interrupt => break order,
+                    Order::Reload => "SIGHUP",
+                    Order::Reopen => {
+                        self.reopen_log();
+                        continue;
+                    }
+                },
+                () = files.changed() => "a file changed",
+            };
+            tokio::select! {
+                () = reload(self, &mut files, asked) => {}
+                // A reload that is under way is given up: nothing may open a listener again.
+                order = signals.stop() => break order,
+            }
+        };
+        let code = stop(self, order, &mut signals).await;
         self.current.log.close();
         code
     }
 
-    /// Where a listener is bound: its address, or what the kernel chose for port 0.
-    pub fn bound(&self, address: SocketAddr) -> Option<SocketAddr> {
-        self.listeners().get(&address).map(|running| running.bound)
-    }
-
-    /// Takes over a new site. Connections and requests that it does not concern go on.
-    ///
-    /// # Errors
-    /// A new listener cannot be bound, or the access log cannot be opened; then the old site
+    /// Takes over a new site. Connections and requests that it does not concern go on. Fails when
+    /// a new listener cannot be bound or the access log cannot be opened; then the old site
     /// serves on, unchanged.
-    pub async fn apply(&self, site: &Arc<Site>) -> anyhow::Result<()> {
-        let new = {
-            let running = self.listeners();
-            bind_all(site.listeners.iter().filter(|l| !running.contains_key(&l.address)))?
-        };
+    pub(super) async fn apply(&self, site: &Arc<Site>) -> anyhow::Result<()> {
+        let old = self.current.load().site.clone();
+        let sockets = self.bind_new(site).await?;
         self.current.log.apply(&site.access_log).context("access log")?;
+        self.change_admin(&old.admin, &site.admin).await?;
         self.current.store(self.builder.live(site.clone()).await?);
-        self.accept(new)?;
+        for (listener, socket) in sockets {
+            self.accept(listener, socket)?;
+        }
         // A listener that is gone stops when its `Running` is dropped.
         self.listeners().retain(|address, _| site.listeners.iter().any(|l| l.address == *address));
         Ok(())
+    }
+
+    /// Binds the listeners that the site adds. One that overlaps a listener which goes (say
+    /// `0.0.0.0:443` and `10.0.0.1:443`) waits for that one to close; should it then fail, the
+    /// old one comes back.
+    async fn bind_new(&self, site: &Site) -> anyhow::Result<Vec<Bound>> {
+        let mut bound = Vec::new();
+        for listener in &site.listeners {
+            if self.listeners().contains_key(&listener.address) {
+                continue;
+            }
+            let error = match bind(listener) {
+                Ok(socket) => {
+                    bound.push((listener.clone(), socket));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let goes = |address: &SocketAddr| {
+                overlaps(address, &listener.address)
+                    && site.listeners.iter().all(|l| l.address != *address)
+            };
+            let address = self.listeners().keys().copied().find(goes);
+            let Some(old) = address.and_then(|address| self.listeners().remove(&address)) else {
+                return Err(error);
+            };
+            let spec = old.listener.clone();
+            old.close().await;
+            match bind(listener) {
+                Ok(socket) => bound.push((listener.clone(), socket)),
+                Err(error) => {
+                    let back = bind(&spec).and_then(|socket| self.accept(spec, socket));
+                    return Err(back.err().unwrap_or(error));
+                }
+            }
+        }
+        Ok(bound)
+    }
+
+    async fn change_admin(&self, old: &site::Admin, new: &site::Admin) -> anyhow::Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        let mut admin = self.admin.lock().await;
+        for running in admin.drain(..) {
+            running.close().await;
+        }
+        match admin::start(new, &self.ready) {
+            Ok(started) => *admin = started,
+            Err(error) => {
+                *admin = admin::start(old, &self.ready)?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the access log anew, after it was moved away.
+    pub(super) fn reopen_log(&self) {
+        match self.current.log.reopen() {
+            Ok(()) => info!("access log opened anew"),
+            Err(e) => error!("access log: {e}; the old file stays"),
+        }
     }
 
     /// Stops accepting everywhere.
@@ -109,35 +194,34 @@ impl Instance {
         self.listeners().clear();
     }
 
-    fn accept(&self, sockets: Vec<(Arc<Listener>, TcpListener)>) -> anyhow::Result<()> {
-        for (listener, socket) in sockets {
-            let address = listener.address;
-            let kind = if listener.tls.is_some() { "https" } else { "http" };
-            let name = listener.name.clone();
-            let view = self.builder.view.clone();
-            let (proxy, connections) = (self.proxy.clone(), self.connections.clone());
-            let running = listen::start(socket, listener, proxy, view, connections)
-                .with_context(|| format!("cannot accept on {address}"))?;
-            info!("listener {name}: {kind} on {}", running.bound);
-            self.listeners().insert(address, running);
-        }
+    fn accept(&self, listener: Arc<Listener>, socket: std::net::TcpListener) -> anyhow::Result<()> {
+        let (name, address) = (listener.name.clone(), listener.address);
+        let kind = if listener.tls.is_some() { "https" } else { "http" };
+        let view = self.builder.view.clone();
+        let (proxy, connections) = (self.proxy.clone(), self.connections.clone());
+        let running = listen::start(socket, listener, proxy, view, connections)
+            .with_context(|| format!("cannot accept on {address}"))?;
+        info!("listener {name}: {kind} on {}", running.bound);
+        self.listeners().insert(address, running);
         Ok(())
     }
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-fn bind_all<'a>(
-    listeners: impl Iterator<Item = &'a Arc<Listener>>,
-) -> anyhow::Result<Vec<(Arc<Listener>, TcpListener)>> {
-    listeners
-        .map(|listener| {
-            let socket = listen::bind(listener.address).with_context(|| {
-                format!("listener {}: cannot bind {}", listener.name, listener.address)
-            })?;
-            Ok((listener.clone(), socket))
-        })
-        .collect()
+/// A listener with its socket, not yet accepting.
+type Bound = (Arc<Listener>, std::net::TcpListener);
+
+fn bind(listener: &Listener) -> anyhow::Result<std::net::TcpListener> {
+    listen::bind(listener.address)
+        .with_context(|| format!("listener {}: cannot bind {}", listener.name, listener.address))
+}
+
+/// Whether two addresses cannot be bound at the same time.
+fn overlaps(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified() || one.ip() == other.ip())
 }

@@ -1,24 +1,26 @@
 //! A running Frontgate: start, reload, stop.
 
 mod build;
+mod descriptors;
 mod instance;
 mod reload;
+mod signals;
 mod stop;
 mod watch;
 
-use std::path::Path;
-
-use anyhow::Context;
-pub use instance::Instance;
-use watch::Watch;
-
-use crate::{
-    config::{self, render},
-    site::Site,
+use std::{
+    io::{self, Write},
+    path::Path,
 };
 
-/// Exit code for an invalid configuration (`EX_CONFIG`).
-pub const EXIT_CONFIG: i32 = 78;
+use anyhow::Context;
+use log::info;
+
+use self::{instance::Instance, signals::Signals, watch::Watch};
+use crate::{
+    config::{self, EXIT_CONFIG, render},
+    site::Site,
+};
 
 /// Loads the configuration and serves until told to stop. Returns the exit code: 0 after an
 /// orderly stop, 1 when it failed at work, 78 when the configuration is invalid.
@@ -28,29 +30,40 @@ pub fn run(path: &Path) -> i32 {
     files.follow(path, &[], &[]);
     let outcome = config::load(path);
     files.follow(path, &outcome.files, &outcome.directories);
-    for line in render::text(&outcome.findings, false).lines() {
-        eprintln!("{line}");
-    }
+    // Nobody may be there to read it; the exit code still counts.
+    let _ = io::stderr().write_all(render::text(&outcome.findings, false).as_bytes());
     let Some(site) = outcome.site else {
-        eprintln!("frontgate: {} is invalid; nothing was started", path.display());
+        let _ =
+            writeln!(io::stderr(), "frontgate: {} is invalid; nothing was started", path.display());
         return EXIT_CONFIG;
     };
     let served = runtime(&site).and_then(|runtime| {
-        let code = runtime.block_on(async {
-            let instance = Instance::start(path, site).await?;
-            anyhow::Ok(instance.serve(files).await)
-        });
+        let code = runtime.block_on(start_and_serve(path, site, files));
         // Tasks that are still there were told to end and had their time.
         runtime.shutdown_background();
         code
     });
-    match served {
-        Ok(code) => code,
-        Err(error) => {
-            log::error!("{error:#}");
-            1
+    served.unwrap_or_else(|error| {
+        log::error!("{error:#}");
+        1
+    })
+}
+
+async fn start_and_serve(
+    path: &Path,
+    site: std::sync::Arc<Site>,
+    files: Watch,
+) -> anyhow::Result<i32> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    descriptors::raise(&site.limits);
+    let instance = tokio::select! {
+        started = Instance::start(path, site) => started?,
+        order = signals.stop() => {
+            info!("stopped while starting ({order})");
+            return Ok(0);
         }
-    }
+    };
+    Ok(instance.serve(signals, files).await)
 }
 
 /// The runtime that traffic runs on.

@@ -3,47 +3,26 @@
 use std::sync::Arc;
 
 use log::{error, info, warn};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Instance, watch::Watch};
 use crate::{
-    config::{self, Outcome, render},
+    config::{self, render},
     site::Site,
 };
 
-/// Reloads on SIGHUP and whenever a file of the site changes, one reload after the other.
-pub(super) async fn watch(instance: Arc<Instance>, mut files: Watch) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(e) => return error!("cannot listen for SIGHUP: {e}"),
-    };
-    loop {
-        let asked = tokio::select! {
-            hangup = hangups.recv() => match hangup {
-                Some(()) => "SIGHUP",
-                None => return,
-            },
-            () = files.changed() => "a file changed",
-        };
-        // A refused file is watched as well: mending it is the next change.
-        if let Some(outcome) = reload(&instance, asked).await {
-            files.follow(&instance.path, &outcome.files, &outcome.directories);
-        }
-    }
-}
-
-async fn reload(instance: &Instance, asked: &str) -> Option<Outcome> {
+/// One reload; `asked` says what for. Dropping it half-way leaves the old site in service.
+pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) {
     let path = instance.path.clone();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
-        error!("reload failed inside; the old site goes on serving");
-        return None;
+        return error!("reload failed inside; the old site goes on serving");
     };
+    // Also the files of a refused site: mending one is the next change.
+    files.follow(&instance.path, &outcome.files, &outcome.directories);
     let findings = render::text(&outcome.findings, false);
     match &outcome.site {
         Some(site) => take_over(instance, asked, site, findings.trim_end()).await,
         None => error!("reload refused ({asked}): the old site goes on serving\n{findings}"),
     }
-    Some(outcome)
 }
 
 async fn take_over(instance: &Instance, asked: &str, site: &Arc<Site>, findings: &str) {
@@ -73,7 +52,6 @@ async fn take_over(instance: &Instance, asked: &str, site: &Arc<Site>, findings:
 /// Says which changes only a restart brings about.
 fn needs_restart(old: &Site, new: &Site) {
     let changed = [
-        ("admin, health", old.admin != new.admin),
         ("workers", old.workers != new.workers),
         ("limits.pins", old.limits.pins != new.limits.pins),
     ];

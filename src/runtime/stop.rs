@@ -2,36 +2,34 @@
 
 use std::{sync::atomic::Ordering, time::Instant};
 
-use log::{error, info, warn};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{sleep, timeout},
+use log::{info, warn};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Instance,
+    signals::{Order, Signals},
 };
 
-use super::Instance;
-
-/// Waits for a signal and stops in good order. Returns the exit code: 0, or 1 when a second
-/// SIGINT cut running requests off.
-pub(super) async fn wait(instance: &Instance) -> i32 {
-    let (mut terminate, mut interrupt) = match signals() {
-        Ok(both) => both,
-        Err(e) => {
-            error!("cannot listen for signals: {e}");
-            return 1;
-        }
-    };
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    info!("stopping ({name}); a second SIGINT stops at once");
-    tokio::select! {
-        () = drain(instance) => 0,
-        _ = interrupt.recv() => {
-            warn!("stopped at once, {} connections cut", instance.connections.total());
-            1
+/// Stops in good order. Returns the exit code: 0, or 1 when a second SIGINT cut running requests
+/// off.
+pub(super) async fn stop(instance: &Instance, first: Order, signals: &mut Signals) -> i32 {
+    info!("stopping ({first}); a second SIGINT stops at once");
+    let mut interrupts = usize::from(first == Order::Interrupt);
+    let drained = drain(instance);
+    tokio::pin!(drained);
+    loop {
+        tokio::select! {
+            () = &mut drained => return 0,
+            order = signals.next() => match order {
+                Order::Interrupt if interrupts > 0 => break,
+                Order::Interrupt => interrupts += 1,
+                Order::Reopen => instance.reopen_log(),
+                Order::Terminate | Order::Reload => {}
+            },
         }
     }
+    warn!("stopped at once, {} connections cut", instance.connections.total());
+    1
 }
 
 async fn drain(instance: &Instance) {
@@ -50,8 +48,4 @@ async fn drain(instance: &Instance) {
             instance.connections.total()
         ),
     }
-}
-
-fn signals() -> std::io::Result<(Signal, Signal)> {
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
 }

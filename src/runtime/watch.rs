@@ -1,10 +1,12 @@
 //! Noticing that a file changed.
 //!
 //! Directories are watched, not files: editors write a new file and rename it, and Kubernetes
-//! swaps a symbolic link beside the file.
+//! swaps a symbolic link beside the file. What else happens in those directories (an access log
+//! that is written there) is told apart by what the followed files look like from outside.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,6 +30,8 @@ const LONGEST: Duration = Duration::from_secs(3);
 pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
+    /// Followed files, and directories where a new file counts, as they last looked.
+    looks: BTreeMap<PathBuf, Look>,
     changes: Receiver<()>,
 }
 
@@ -38,16 +42,23 @@ impl Watch {
         let watcher = notify::recommended_watcher(move |event| note(&notes, event))
             .inspect_err(|e| warn!("files are not watched ({e}); SIGHUP still reloads"))
             .ok();
-        Self { watcher, directories: BTreeSet::new(), changes }
+        Self { watcher, directories: BTreeSet::new(), looks: BTreeMap::new(), changes }
     }
 
-    /// Watches the directories of these files, and `more` directories, and no others.
+    /// Follows these files, and `more` directories in which a new file counts, and nothing else.
     pub(super) fn follow(&mut self, config: &Path, files: &[PathBuf], more: &[PathBuf]) {
-        let wanted: BTreeSet<PathBuf> = std::iter::once(config)
-            .chain(files.iter().map(PathBuf::as_path))
-            .flat_map(directories)
-            .chain(more.iter().cloned())
-            .collect();
+        let followed: BTreeSet<&Path> =
+            std::iter::once(config).chain(files.iter().chain(more).map(PathBuf::as_path)).collect();
+        self.looks.retain(|path, _| followed.contains(path.as_path()));
+        for path in followed {
+            self.looks.entry(path.to_owned()).or_insert_with(|| look(path));
+        }
+        self.watch_directories();
+    }
+
+    fn watch_directories(&mut self) {
+        let wanted: BTreeSet<PathBuf> =
+            self.looks.keys().flat_map(|path| directories(path)).collect();
         let Some(watcher) = &mut self.watcher else { return };
         for gone in self.directories.difference(&wanted) {
             let _ = watcher.unwatch(gone);
@@ -55,14 +66,32 @@ impl Watch {
         // Watching again what is watched is harmless, and finds a directory that was replaced.
         for directory in &wanted {
             if let Err(e) = watcher.watch(directory, RecursiveMode::NonRecursive) {
-                debug!("cannot watch {}: {e}", directory.display());
+                warn!("cannot watch {}: {e}", directory.display());
             }
         }
         self.directories = wanted;
     }
 
-    /// Resolves when something changed and has settled.
+    /// Resolves when a followed file changed and things have settled.
     pub(super) async fn changed(&mut self) {
+        loop {
+            self.stirred().await;
+            // A directory may have come, gone, or been swapped for another.
+            self.watch_directories();
+            let mut changed = false;
+            for (path, known) in &mut self.looks {
+                let now = look(path);
+                changed |= *known != now;
+                *known = now;
+            }
+            if changed {
+                return;
+            }
+        }
+    }
+
+    /// Resolves when anything happened in the directories and has settled.
+    async fn stirred(&mut self) {
         if self.changes.recv().await.is_none() {
             return std::future::pending().await;
         }
@@ -77,11 +106,28 @@ impl Watch {
     }
 }
 
-/// The directory a file is named in, and the one it really lies in.
-fn directories(file: &Path) -> Vec<PathBuf> {
-    let named = std::path::absolute(file).ok();
-    let real = file.canonicalize().ok();
-    [named, real].into_iter().flatten().filter_map(|f| f.parent().map(Path::to_owned)).collect()
+/// Device, inode, size and times of a file; `None` where there is none.
+type Look = Option<(u64, u64, u64, i64, i64, i64, i64)>;
+
+fn look(path: &Path) -> Look {
+    let m = std::fs::metadata(path).ok()?;
+    // Writing a log into an include directory changes the log only; a new file changes both times.
+    Some((m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
+}
+
+/// The directories whose entries decide which file a path names: that of the file, that of every
+/// link on the way, and where they end. For a directory that is missing, its nearest ancestor.
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let Ok(named) = std::path::absolute(path) else { return Vec::new() };
+    let is_link = |p: &&Path| p.symlink_metadata().is_ok_and(|m| m.file_type().is_symlink());
+    let links = named.ancestors().filter(is_link).filter_map(Path::parent);
+    let real = named.canonicalize().ok();
+    let ends = [Some(named.as_path()), real.as_deref()].into_iter().flatten();
+    let holders = ends.filter_map(|end| {
+        let start = if end.is_dir() { end } else { end.parent()? };
+        start.ancestors().find(|ancestor| ancestor.is_dir())
+    });
+    links.chain(holders).map(Path::to_owned).collect()
 }
 
 fn note(notes: &Sender<()>, event: notify::Result<Event>) {
@@ -105,15 +151,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_a_rename_and_a_link_swap_are_noticed_and_reading_is_not() {
+    async fn writes_renames_and_link_swaps_are_noticed_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
         std::fs::write(&file, "a").unwrap();
         let mut watch = Watch::new();
         watch.follow(&file, &[], &[]);
         std::fs::read(&file).unwrap();
+        std::fs::write(dir.path().join("access.log"), "a line").unwrap();
         let quiet = tokio::time::timeout(Duration::from_millis(600), watch.changed()).await;
-        assert!(quiet.is_err(), "reading was taken for a change");
+        assert!(quiet.is_err(), "reading, or another file, was taken for a change");
 
         std::fs::write(&file, "b").unwrap();
         assert!(noticed(&mut watch).await, "write");
@@ -123,12 +170,35 @@ mod tests {
 
         std::fs::create_dir(dir.path().join("v2")).unwrap();
         std::fs::write(dir.path().join("v2/config.yaml"), "d").unwrap();
-        assert!(noticed(&mut watch).await, "new directory");
         std::os::unix::fs::symlink("v2/config.yaml", dir.path().join("link")).unwrap();
         std::fs::rename(dir.path().join("link"), &file).unwrap();
         assert!(noticed(&mut watch).await, "link swap");
         watch.follow(&file, &[], &[]);
         std::fs::write(dir.path().join("v2/config.yaml"), "e").unwrap();
         assert!(noticed(&mut watch).await, "write behind the link");
+    }
+
+    #[tokio::test]
+    async fn directories_that_vanish_return_or_are_swapped_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        for release in ["r1", "r2"] {
+            std::fs::create_dir(dir.path().join(release)).unwrap();
+            std::fs::write(dir.path().join(release).join("config.yaml"), release).unwrap();
+        }
+        let current = dir.path().join("current");
+        std::os::unix::fs::symlink("r1", &current).unwrap();
+        let file = current.join("config.yaml");
+        let mut watch = Watch::new();
+        watch.follow(&file, &[], &[]);
+        std::os::unix::fs::symlink("r2", dir.path().join("next")).unwrap();
+        std::fs::rename(dir.path().join("next"), &current).unwrap();
+        assert!(noticed(&mut watch).await, "link to a directory swapped");
+        std::fs::remove_dir_all(dir.path().join("r2")).unwrap();
+        assert!(noticed(&mut watch).await, "directory gone");
+        std::fs::create_dir(dir.path().join("r2")).unwrap();
+        std::fs::write(dir.path().join("r2/config.yaml"), "back").unwrap();
+        assert!(noticed(&mut watch).await, "directory back");
+        std::fs::write(dir.path().join("r2/config.yaml"), "again").unwrap();
+        assert!(noticed(&mut watch).await, "and followed again");
     }
 }
