@@ -1,6 +1,9 @@
 //! `frontgate healthcheck`: is the Frontgate on this machine ready?
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use crate::{admin, config, site::AdminAddress};
 
@@ -24,25 +27,25 @@ pub(super) fn run(args: &HealthcheckArgs) -> i32 {
     let page = if args.live { "/livez" } else { "/readyz" };
     match admin::get(&address, page) {
         Ok((200, body)) => {
-            print!("{body}");
+            let _ = write!(io::stdout(), "{body}");
             0
         }
         Ok((status, body)) => {
-            eprint!("frontgate healthcheck: {status} {body}");
+            let _ = write!(io::stderr(), "frontgate healthcheck: {status} {body}");
             1
         }
         Err(e) => {
-            eprintln!("frontgate healthcheck: {e:#}");
+            let _ = writeln!(io::stderr(), "frontgate healthcheck: {e:#}");
             1
         }
     }
 }
 
-/// The address the configuration names. A file that is broken right now does not matter: the
-/// running Frontgate serves its last good one, at the default address unless told otherwise.
+/// The address the configuration names. Errors elsewhere in the file do not matter: the running
+/// Frontgate serves its last good site.
 fn configured(path: Option<PathBuf>) -> AdminAddress {
-    match config::load(&config::path(path.as_deref())).site {
-        Some(site) => site.admin.health.clone().unwrap_or_else(|| site.admin.listen.clone()),
+    match config::load(&config::path(path.as_deref())).admin {
+        Some(admin) => admin.health.unwrap_or(admin.listen),
         None => AdminAddress::Tcp(([127, 0, 0, 1], 9180).into()),
     }
 }

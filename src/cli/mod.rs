@@ -4,9 +4,14 @@ pub mod check;
 mod healthcheck;
 pub mod lab;
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand};
+
+use crate::observe::{flush_log, start_log};
 
 /// Reverse proxy for Lync, Skype for Business, Exchange and Office Web Apps.
 #[derive(Debug, Parser)]
@@ -47,7 +52,7 @@ struct VersionArgs {
 /// Runs the command line and returns the exit code: 0 done, 1 failed at work, 2 wrong usage,
 /// 78 configuration invalid.
 pub fn main() -> i32 {
-    match Cli::parse_from(old_hands(std::env::args_os().collect())).command {
+    let code = match Cli::parse_from(old_hands(std::env::args_os().collect())).command {
         Command::Check(args) => check::run(args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Lab(args) => {
@@ -59,7 +64,9 @@ pub fn main() -> i32 {
             crate::runtime::run(&crate::config::path(args.config.as_deref()))
         }
         Command::Version(args) => version(&args),
-    }
+    };
+    flush_log();
+    code
 }
 
 /// What old hands type: `frontgate -t -c FILE` is `check`.
@@ -72,19 +79,15 @@ fn old_hands(mut args: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     args
 }
 
-/// The program's own log, on stderr; `RUST_LOG` changes what is told.
-fn start_log(default: &str) {
-    let filter = env_logger::Env::default().default_filter_or(default);
-    let _ = env_logger::Builder::from_env(filter).try_init();
-}
-
 fn version(args: &VersionArgs) -> i32 {
     let version = env!("CARGO_PKG_VERSION");
-    if args.json {
-        println!("{}", serde_json::json!({ "name": "frontgate", "version": version }));
+    let text = if args.json {
+        serde_json::json!({ "name": "frontgate", "version": version }).to_string()
     } else {
-        println!("frontgate {version}");
-    }
+        format!("frontgate {version}")
+    };
+    // A reader that went away wanted no more.
+    let _ = writeln!(io::stdout(), "{text}");
     0
 }
 
