@@ -221,3 +221,95 @@ impl Drop for Sacrifice {
         let _ = self.child.wait();
     }
 }
+
+/// A slow header is no reason to give up on the next server, and what failed before the one that
+/// answered is no reason in the log.
+#[test]
+fn a_slow_header_does_not_cost_the_next_server() {
+    let alive = Backend::plain(always("alive"));
+    let text =
+        config(&[("dead", dead_port()), ("fe01", alive.port())], "    connect_timeout: 1s\n");
+    let frontgate = Frontgate::start(&text);
+    for _ in 0..2 {
+        let mut client = frontgate.plain();
+        client.send("GET /slow HTTP/1.1\r\n");
+        std::thread::sleep(Duration::from_millis(3200)); // longer than three connect timeouts
+        client.send("Host: meet.contoso.com\r\n\r\n");
+        assert_eq!(client.answer(false).text(), "alive");
+    }
+    let line = frontgate.access_line("slow", |l| l["path"] == "/slow");
+    assert!(line["reason"].is_null(), "{line}");
+    assert!(line["duration_ms"].as_f64().unwrap() >= 3200.0);
+}
+
+/// An NTLM handshake has three legs on one connection to one server.
+#[test]
+fn a_sign_in_stays_with_its_server_and_its_connection() {
+    let (one, two) = (Backend::plain(numbered("one")), Backend::plain(numbered("two")));
+    let frontgate = Frontgate::start(&config(&[("fe01", one.port()), ("fe02", two.port())], ""));
+    let sign_in = "GET /x HTTP/1.1\r\nHost: meet.contoso.com\r\nAuthorization: nTLM TlRM\r\n\r\n";
+    let mut clients: Vec<_> = (0..4).map(|_| frontgate.plain()).collect();
+    let homes: Vec<_> = clients.iter_mut().map(|c| c.ask(sign_in).text()).collect();
+    for _ in 0..3 {
+        for (client, home) in clients.iter_mut().zip(&homes) {
+            assert_eq!(&client.ask(sign_in).text(), home);
+            assert_eq!(&client.ask(GET).text(), home, "also without credentials");
+        }
+    }
+    let mut different = homes.clone();
+    different.sort();
+    different.dedup();
+    assert_eq!(different.len(), homes.len(), "no two clients share one: {homes:?}");
+    // A stranger never gets one of them.
+    for _ in 0..8 {
+        assert!(!homes.contains(&frontgate.plain().ask(GET).text()));
+    }
+}
+
+/// Answers with the name and the number of the connection.
+fn numbered(
+    name: &'static str,
+) -> impl Fn(&mut dyn crate::support::backend::Wire, usize) + Send + Sync {
+    move |wire, number| {
+        while read_head(wire).is_some() {
+            if reply(wire, &format!("{name} {number}")).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A server that does not even take the connection, and one that takes it and never shakes hands.
+#[test]
+fn connecting_has_a_deadline_tls_included() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let full = socket.local_addr().unwrap().as_socket().unwrap();
+    // Fill its queue: the kernel drops what comes then.
+    let _held: Vec<_> = (0..4)
+        .map(|_| std::net::TcpStream::connect_timeout(&full, Duration::from_millis(300)))
+        .collect();
+    let mute = Backend::plain(|wire, _| {
+        let _ = wire.read(&mut [0; 4096]);
+        let _ = wire.read(&mut [0; 4096]);
+        std::thread::sleep(Duration::from_secs(20));
+    });
+    let frontgate = Frontgate::start(&format!(
+        "farms:\n  full: {{ servers: [{{ address: 127.0.0.1, ports: {{ http: {} }} }}], bridge: http, connect_timeout: 1s }}\n  \
+         mute: {{ servers: [{{ name: fe.contoso.local, address: 127.0.0.1, ports: {{ https: {} }} }}], bridge: https, connect_timeout: 1s, tls: {{ ca: internal-ca.pem }} }}\n\
+         publish:\n  - {{ host: meet.*, farm: full, schemes: [http] }}\n  - {{ host: dialin.*, farm: mute, schemes: [http] }}\n",
+        full.port(),
+        mute.port()
+    ));
+    for (host, what) in [("meet.contoso.com", "TCP"), ("dialin.contoso.com", "TLS")] {
+        let begun = Instant::now();
+        let answer = frontgate.plain().get(host, "/");
+        assert_eq!((answer.status, answer.reason().as_str()), (504, "connect_timeout"), "{what}");
+        let held = begun.elapsed();
+        assert!(
+            (Duration::from_millis(900)..Duration::from_secs(4)).contains(&held),
+            "{what} {held:?}"
+        );
+    }
+}

@@ -24,6 +24,7 @@ fn malformed_requests_get_our_own_answer_and_a_log_line() {
         ("GET / HTTP/1.1\nHost: meet.contoso.com\n\n\r\n\r\n".to_owned(), 400, "bad_"),
         (format!("GET / HTTP/1.1\r\n{host}{host}\r\n"), 400, "bad_host"),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad_host"),
+        (format!("GET /a<b HTTP/1.1\r\n{host}\r\n"), 400, "bad_request_line"),
         (format!("GET /a b HTTP/1.1\r\n{host}\r\n"), 400, "bad_request_line"),
         (format!("GET / HTTP/1.1\r\n{host}X : y\r\n\r\n"), 400, "bad_header"),
         (format!("GET / HTTP/1.1\r\n{host}X: a\r\n b\r\n\r\n"), 400, "bad_header"),
@@ -150,4 +151,37 @@ fn one_source_cannot_take_all() {
         client.try_send("GET / HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n").ok()?;
         (client.read_some().ok()? > 0).then_some(())
     });
+}
+
+#[test]
+fn what_is_cut_off_or_not_utf8_has_a_log_line_too() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = Frontgate::start(&config(&backend));
+    let mut latin = frontgate.plain();
+    let answer = latin.ask(b"GET /x?q=\xe4 HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n");
+    assert_eq!((answer.status, answer.reason().as_str()), (400, "bad_request_line"));
+    assert!(answer.header("server").is_none());
+    let mut cut = frontgate.plain();
+    cut.send("GET /cut HTTP/1.1\r\nHost: meet");
+    cut.finish();
+    let line = frontgate.access_line("cut off", |l| l["path"] == "/cut");
+    assert_eq!(
+        (line["status"].as_u64(), line["reason"].as_str()),
+        (Some(499), Some("client_left"))
+    );
+}
+
+/// COMPAT: an empty line behind a body, as old browsers send, begins no request.
+#[test]
+fn an_empty_line_behind_a_body_is_nothing() {
+    let backend = Backend::plain(always("ok"));
+    let limits = "limits: { header_timeout: 1s, keep_alive: 3s }\n";
+    let frontgate = Frontgate::with(&format!("{LISTENERS}{limits}{}", config(&backend)));
+    let mut client = frontgate.plain();
+    let post = "POST /x HTTP/1.1\r\nHost: meet.contoso.com\r\nContent-Length: 2\r\n\r\nhi\r\n";
+    assert_eq!(client.ask(post).text(), "ok");
+    assert_eq!(client.ask(post).text(), "ok");
+    let begun = Instant::now();
+    assert!(client.closed(), "silently, not with a 408");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
 }

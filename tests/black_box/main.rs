@@ -8,7 +8,9 @@
 mod support;
 
 mod farm;
+mod http2;
 mod hygiene;
+mod lab;
 mod nginx;
 mod publish;
 mod reload;

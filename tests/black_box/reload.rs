@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     SOON,
-    backend::{Backend, always, read_head, reply},
+    backend::{Backend, always, held},
     certificates::{authority, ec, issue, save},
     client::Client,
     frontgate::{Frontgate, LISTENERS},
@@ -74,13 +74,7 @@ fn a_broken_file_changes_nothing_and_says_why() {
 
 #[test]
 fn a_long_poll_outlives_reloads_and_even_its_own_rule() {
-    let (go, gate) = std::sync::mpsc::channel::<()>();
-    let gate = std::sync::Mutex::new(gate);
-    let backend = Backend::plain(move |wire, _| {
-        let Some(_) = read_head(wire) else { return };
-        gate.lock().unwrap().recv().unwrap();
-        reply(wire, "at last").unwrap();
-    });
+    let (go, backend) = held("at last");
     let frontgate = Frontgate::with(&config("", "meet.*", backend.port()));
     let mut poll = frontgate.tls("meet.contoso.com");
     poll.send(GET);
@@ -143,4 +137,31 @@ fn a_renewed_certificate_is_served_to_the_next_handshake() {
     frontgate.log_line(" reloaded (");
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert_ne!(serial(), old);
+}
+
+#[test]
+fn an_address_can_widen_and_narrow_and_the_admin_side_can_move() {
+    let backend = Backend::plain(always("ok"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = |ip: &str| {
+        config("", "meet.*", backend.port()).replace("127.0.0.2:0", &format!("{ip}:{free}"))
+    };
+    let frontgate = Frontgate::with(&text("0.0.0.0"));
+    let elsewhere: std::net::SocketAddr = format!("127.0.0.9:{free}").parse().unwrap();
+    let here: std::net::SocketAddr = format!("127.0.0.1:{free}").parse().unwrap();
+    assert_eq!(Client::plain(elsewhere).ask(GET).text(), "ok");
+    frontgate.rewrite(&text("127.0.0.1"));
+    frontgate.log_line(" reloaded (");
+    assert_eq!(Client::plain(here).ask(GET).text(), "ok");
+    assert!(std::net::TcpStream::connect(elsewhere).is_err());
+    let seen = frontgate.log_count(" reloaded (");
+    frontgate.rewrite(
+        &text("0.0.0.0")
+            .replace("admin: { listen: 127.0.0.1:0 }", "admin: { listen: 127.0.0.8:0 }"),
+    );
+    until("reload", SOON, || (frontgate.log_count(" reloaded (") > seen).then_some(()));
+    assert_eq!(Client::plain(elsewhere).ask(GET).text(), "ok");
+    let line = frontgate.log_line("admin: http on 127.0.0.8:");
+    let admin = line.rsplit(" on ").next().unwrap().parse().unwrap();
+    assert_eq!(Client::plain(admin).get("127.0.0.8", "/readyz").status, 200);
 }

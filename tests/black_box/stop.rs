@@ -1,13 +1,10 @@
 //! Stopping in good order.
 
-use std::{
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::support::{
     SOON,
-    backend::{Backend, always, read_head, reply},
+    backend::{Backend, always, held, read_head},
     client::Client,
     frontgate::{Frontgate, LISTENERS},
     until,
@@ -29,13 +26,7 @@ fn readyz(frontgate: &Frontgate) -> u16 {
 #[test]
 fn sigterm_lets_a_running_request_end_and_exits_0() {
     for signal in [libc::SIGTERM, libc::SIGINT] {
-        let (go, gate) = std::sync::mpsc::channel::<()>();
-        let gate = Mutex::new(gate);
-        let backend = Backend::plain(move |wire, _| {
-            let Some(_) = read_head(wire) else { return };
-            gate.lock().unwrap().recv().unwrap();
-            reply(wire, "done").unwrap();
-        });
+        let (go, backend) = held("done");
         let mut frontgate = Frontgate::with(&config("delay: 1s, drain: 20s", backend.port()));
         let mut idle = frontgate.plain();
         let mut running = frontgate.plain();
@@ -129,4 +120,105 @@ fn health_endpoints_and_the_healthcheck_command() {
     assert_eq!(check(frontgate.address("health").to_string()), Some(0));
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(check(nobody.to_string()), Some(1));
+}
+
+/// While the last requests end, a changed file must not open the listeners again.
+#[test]
+fn a_reload_during_the_drain_opens_nothing() {
+    let (go, backend) = held("done");
+    let mut frontgate = Frontgate::with(&config("drain: 30s", backend.port()));
+    let plain = frontgate.address("plain");
+    let mut running = frontgate.plain();
+    running.send(GET);
+    until("the request arrives", SOON, || (backend.connections() == 1).then_some(()));
+    frontgate.signal(libc::SIGTERM);
+    until("closed", SOON, || std::net::TcpStream::connect(plain).is_err().then_some(()));
+    frontgate.rewrite(&config("drain: 31s", backend.port()));
+    frontgate.signal(libc::SIGHUP);
+    frontgate.signal(libc::SIGUSR1);
+    frontgate.log_line("access log opened anew");
+    // Long enough for the file watch's quiet time and a reload.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(std::net::TcpStream::connect(plain).is_err());
+    assert_eq!(frontgate.log_count("reloaded ("), 0);
+    go.send(()).unwrap();
+    assert_eq!(running.answer(false).text(), "done");
+    assert_eq!(frontgate.exit_code(Duration::from_secs(5)), 0);
+}
+
+#[test]
+fn a_client_in_the_handshake_does_not_hold_up_the_stop() {
+    let backend = Backend::plain(always("ok"));
+    let mut frontgate = Frontgate::with(&config("drain: 60s", backend.port()));
+    let silent = Client::plain(frontgate.address("public"));
+    let begun = Instant::now();
+    frontgate.signal(libc::SIGTERM);
+    assert_eq!(frontgate.exit_code(SOON), 0);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(silent);
+}
+
+#[test]
+fn signals_at_start_stop_and_do_not_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::support::certificates::Certificates::write(dir.path());
+    let file = dir.path().join("frontgate.yaml");
+    std::fs::write(&file, config("drain: 1s", 1)).unwrap();
+    for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGTERM] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_frontgate"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        // The first line of all: the signals are installed before anything is bound.
+        std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+        // SAFETY: kill(2) on a child we own.
+        unsafe { libc::kill(child.id() as i32, signal) };
+        if signal == libc::SIGTERM {
+            let code = until("exit", SOON, || child.try_wait().unwrap()).code();
+            assert_eq!(code, Some(0));
+        } else {
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(child.try_wait().unwrap().is_none(), "signal {signal} killed it");
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn idle_connections_do_not_silence_the_health_listener() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = Frontgate::with(&format!(
+        "{}health: {{ listen: 127.0.0.1:0 }}\n",
+        config("drain: 1s", backend.port())
+    ));
+    let address = frontgate.address("health");
+    let held: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let begun = Instant::now();
+    assert_eq!(Client::plain(address).get("x", "/livez").status, 200);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    drop(held);
+}
+
+#[test]
+fn the_healthcheck_does_not_mind_errors_in_the_file() {
+    let backend = Backend::plain(always("ok"));
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = probe.local_addr().unwrap().to_string();
+    drop(probe);
+    let text = config("drain: 1s", backend.port())
+        .replace("127.0.0.1:0 }\naccess_log", &format!("{admin} }}\naccess_log"));
+    let frontgate = Frontgate::with(&text);
+    let check = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_frontgate"));
+        command.args(["healthcheck", "--config"]).arg(frontgate.config_path()).output().unwrap()
+    };
+    assert_eq!(check().status.code(), Some(0));
+    frontgate.rewrite(&text.replace("farm: a,", "farm: b,"));
+    frontgate.log_line("reload refused");
+    assert_eq!(check().status.code(), Some(0), "{}", String::from_utf8_lossy(&check().stderr));
 }

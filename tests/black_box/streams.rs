@@ -1,7 +1,6 @@
 //! Bodies and streams: nothing is held back, nothing is invented, nothing is sent twice.
 
 use std::{
-    io::Write,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -26,18 +25,19 @@ const GET: &str = "GET /x HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n";
 /// F2: a stream with a Content-Length is not held back until 1460 bytes have gathered.
 #[test]
 fn a_trickling_answer_with_content_length_arrives_at_once() {
-    let (go, gate) = std::sync::mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let backend = Backend::plain(move |wire, _| {
-        let Some(_) = read_head(wire) else { return };
-        wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n").unwrap();
-        let gate = gate.lock().unwrap();
-        while gate.recv().is_ok() {
-            wire.write_all(b"0123456789").unwrap();
-        }
-    });
-    let frontgate = start(&backend, "");
-    for mut client in [frontgate.plain(), frontgate.tls("meet.contoso.com")].into_iter().take(1) {
+    for tls in [false, true] {
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let backend = Backend::plain(move |wire, _| {
+            let Some(_) = read_head(wire) else { return };
+            wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n").unwrap();
+            let gate = gate.lock().unwrap();
+            while gate.recv().is_ok() {
+                wire.write_all(b"0123456789").unwrap();
+            }
+        });
+        let frontgate = start(&backend, "");
+        let mut client = if tls { frontgate.tls("meet.contoso.com") } else { frontgate.plain() };
         client.send(GET.replace("GET", "RPC_OUT_DATA"));
         // The header comes although no byte of the body exists.
         assert!(client.take_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
@@ -168,54 +168,6 @@ fn http10_client_gets_no_chunks() {
     assert_eq!((new.header("upgrade"), new.header("keep-alive")), (None, None), "hop by hop");
 }
 
-/// F4: an HTTP/2 body without Content-Length ends once on the HTTP/1 side.
-#[test]
-fn h2_body_ends_once() {
-    let extra = Arc::new(Mutex::new(Vec::new()));
-    let seen = extra.clone();
-    let backend = Backend::plain(move |wire, _| {
-        while let Some(head) = read_head(wire) {
-            if !head.contains(" HTTP/1.1\r\n") {
-                seen.lock().unwrap().push(head);
-                return;
-            }
-            let body = read_body(wire, &head);
-            reply(wire, &String::from_utf8(body).unwrap()).unwrap();
-        }
-    });
-    let frontgate = start(&backend, "    connection_auth: off\n");
-    for _ in 0..3 {
-        let mut curl = frontgate.curl("meet.contoso.com", "/x");
-        curl.args(["--http2", "-T", "-", "-X", "POST", "-w", " %{http_version}"]);
-        curl.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut child = curl.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(b"streamed").unwrap();
-        let out = child.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&out.stdout), "streamed 2");
-    }
-    assert!(extra.lock().unwrap().is_empty(), "{:?}", extra.lock().unwrap());
-}
-
-#[test]
-fn http2_is_offered_only_where_no_farm_binds_sign_ins() {
-    let backend = Backend::plain(always("ok"));
-    let frontgate = Frontgate::start(&format!(
-        "farms:\n  off: {{ servers: [{{ address: 127.0.0.1, ports: {{ http: {0} }} }}], bridge: http, connection_auth: off }}\n  \
-         auto: {{ servers: [{{ address: 127.0.0.1, ports: {{ http: {0} }} }}], bridge: http }}\n\
-         publish:\n  - {{ host: wac.contoso.com, farm: off }}\n  - {{ host: meet.contoso.com, farm: auto }}\n",
-        backend.port()
-    ));
-    let version = |host: &str, extra: &[&str]| {
-        let mut curl = frontgate.curl(host, "/");
-        let out = curl.args(["--http2", "-o", "/dev/null", "-w", "%{http_version} %{http_code}"]);
-        String::from_utf8(out.args(extra).output().unwrap().stdout).unwrap()
-    };
-    assert_eq!(version("wac.contoso.com", &[]), "2 200");
-    assert_eq!(version("meet.contoso.com", &[]), "1.1 200");
-    // The certificate covers it, but the name binds sign-ins.
-    assert_eq!(version("wac.contoso.com", &["-H", "Host: meet.contoso.com"]), "2 421");
-}
-
 /// Silence is 504 with a reason, and after the header there is nothing to say but the end.
 #[test]
 fn a_silent_server_is_a_504() {
@@ -328,4 +280,139 @@ fn chunks_from_the_server_arrive_one_by_one() {
         assert_eq!(client.chunk(), b"ping");
     }
     assert_eq!(client.chunk(), b"");
+}
+
+const WEBSOCKET: &str = "GET /ws HTTP/1.1\r\nHost: meet.contoso.com\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A tunnel is the client's and the server's: it may be silent for the farm's timeout, and when
+/// it breaks, nothing of ours is written into it.
+#[test]
+fn websockets_are_never_written_into() {
+    let backend = Backend::plain(|wire, number| {
+        let Some(_) = read_head(wire) else { return };
+        wire.write_all(SWITCHED).unwrap();
+        wire.write_all(b"hello").unwrap();
+        if number == 0 {
+            // A reset instead of an end.
+            let tcp = socket2::SockRef::from(wire.tcp());
+            tcp.set_linger(Some(Duration::ZERO)).unwrap();
+            return;
+        }
+        let _ = wire.read(&mut [0; 1]);
+    });
+    let frontgate = Frontgate::start(&format!(
+        "farms:\n  a: {{ servers: [{{ address: 127.0.0.1, ports: {{ http: {} }} }}], bridge: http, timeout: 3s }}\n\
+         publish:\n  - {{ host: meet.*, farm: a, schemes: [http], body_timeout: 1s }}\n",
+        backend.port()
+    ));
+    for silence in [0, 2] {
+        let mut client = frontgate.plain();
+        client.send(WEBSOCKET);
+        assert_eq!(client.answer(false).status, 101);
+        assert_eq!(client.take(5), b"hello");
+        let begun = Instant::now();
+        let mut rest = Vec::new();
+        while let Ok(n @ 1..) = client.read_some() {
+            rest.push(n);
+        }
+        assert!(rest.is_empty(), "{rest:?} bytes of ours in the tunnel");
+        assert!(begun.elapsed() >= Duration::from_secs(silence), "{:?}", begun.elapsed());
+    }
+    let line = frontgate.access_line("101", |l| l["status"] == 101);
+    assert!(line["first_byte_ms"].is_number());
+}
+
+#[test]
+fn an_unasked_101_is_refused() {
+    let backend = Backend::plain(|wire, _| {
+        let Some(_) = read_head(wire) else { return };
+        wire.write_all(SWITCHED).unwrap();
+        let _ = wire.read(&mut [0; 1]);
+    });
+    let frontgate = start(&backend, "");
+    let answer = frontgate.plain().ask(GET);
+    assert_eq!((answer.status, answer.reason().as_str()), (502, "server_protocol"));
+}
+
+/// The FIN behind more than what is read ahead.
+#[test]
+fn a_client_that_sent_much_and_left_ends_the_request() {
+    let (left, told) = std::sync::mpsc::channel();
+    let backend = Backend::plain(move |wire, _| {
+        let _ = read_head(wire);
+        let _ = left.send(wire.read(&mut [0; 1]).is_ok_and(|n| n == 0));
+    });
+    let frontgate = start(&backend, "");
+    let mut client = frontgate.plain();
+    client.send(GET);
+    client.send(vec![b'x'; 40_000]);
+    until("the request arrives", SOON, || (backend.connections() == 1).then_some(()));
+    drop(client);
+    assert!(told.recv_timeout(Duration::from_secs(8)).unwrap());
+}
+
+#[test]
+fn a_get_is_not_replayed_once_bytes_of_an_answer_came() {
+    let gets = Arc::new(Mutex::new(0));
+    let counter = gets.clone();
+    let backend = Backend::plain(move |wire, _| {
+        let Some(_) = read_head(wire) else { return };
+        *counter.lock().unwrap() += 1;
+        reply(wire, "ok").unwrap();
+        let Some(_) = read_head(wire) else { return };
+        *counter.lock().unwrap() += 1;
+        wire.write_all(b"HTTP/1.1 200 OK\r\nX: ").unwrap();
+    });
+    let frontgate = start(&backend, "");
+    let mut client = frontgate.plain();
+    assert_eq!(client.ask(GET).status, 200);
+    assert_eq!(client.ask(GET).reason(), "server_closed");
+    assert_eq!(*gets.lock().unwrap(), 2);
+}
+
+#[test]
+fn hop_by_hop_fields_and_interim_answers_stop_here() {
+    let backend = Backend::plain(|wire, _| {
+        while read_head(wire).is_some() {
+            wire.write_all(
+                b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n\
+                  Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nContent-Length: 2\r\n\r\nok",
+            )
+            .unwrap();
+        }
+    });
+    let frontgate = start(&backend, "");
+    let mut new = frontgate.plain();
+    new.send(GET);
+    assert!(new.take_until("\r\n\r\n").starts_with("HTTP/1.1 103"));
+    let answer = new.answer(false);
+    assert_eq!((answer.text().as_str(), answer.header("x-hop")), ("ok", None));
+    let mut old = frontgate.plain();
+    old.send("GET /x HTTP/1.0\r\nHost: meet.contoso.com\r\nConnection: keep-alive\r\n\r\n");
+    let head = old.take_until("\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.") && head.contains(" 200 "), "{head}");
+    assert!(head.to_lowercase().contains("connection: keep-alive"), "{head}");
+}
+
+/// A body that breaks its own framing ends the connection, and is no request.
+#[test]
+fn an_unread_body_is_no_request() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = start(&backend, "");
+    for broken in ["00000000000000005\r\nhello\r\n0\r\n\r\n", "5\nhello", "xyz\r\n"] {
+        let mut client = frontgate.plain();
+        client.send(format!(
+            "POST /x HTTP/1.1\r\nHost: meet.contoso.com\r\nTransfer-Encoding: chunked\r\n\r\n{broken}\
+             GET /smuggled HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n"
+        ));
+        let answer = client.answer(false);
+        assert_eq!((answer.status, answer.reason().as_str()), (400, "bad_framing"), "{broken:?}");
+        assert!(client.closed());
+    }
+    assert!(frontgate.access().iter().all(|l| l["path"] != "/smuggled"));
+    assert_eq!(frontgate.log_count("/smuggled"), 0);
 }

@@ -4,8 +4,9 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
     },
     time::Duration,
 };
@@ -170,6 +171,18 @@ pub fn always(text: &'static str) -> impl Fn(&mut dyn Wire, usize) + Send + Sync
             }
         }
     }
+}
+
+/// Answers the first request of a connection once it is told to: each `send` lets one go.
+pub fn held(text: &'static str) -> (Sender<()>, Backend) {
+    let (go, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let backend = Backend::plain(move |wire, _| {
+        let Some(_) = read_head(wire) else { return };
+        gate.lock().unwrap().recv().unwrap();
+        reply(wire, text).unwrap();
+    });
+    (go, backend)
 }
 
 /// One 200 with a Content-Length body, in one write.
