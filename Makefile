@@ -31,8 +31,9 @@ doc: deps
 build: deps
 	$(CARGO) build --locked --release --bin frontgate
 
-## install: binary, default configuration
-install: build
+## install: binary, default configuration (builds first where nothing is built)
+install:
+	test -x $(TARGET)/release/frontgate || $(MAKE) build
 	install -D -m 0755 $(TARGET)/release/frontgate $(DESTDIR)$(PREFIX)/bin/frontgate
 	install -d -m 0755 $(DESTDIR)/etc/frontgate
 	test -e $(DESTDIR)/etc/frontgate/config.yaml || \
