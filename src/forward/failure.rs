@@ -23,10 +23,7 @@ pub(super) fn while_proxying(
     reused: bool,
 ) -> Box<Error> {
     let reason = reason_of(&error, ctx);
-    // Settled by whoever found it first (a body over its limit).
-    if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
-        ctx.reason = Some(reason);
-    }
+    ctx.reason = Some(reason);
     let stale = Attempt {
         reused,
         safe: matches!(session.req_header().method, Method::GET | Method::HEAD),
@@ -81,10 +78,12 @@ fn begun_to_answer(error: &Error) -> bool {
 /// Finds the reason for an error of Pingora's.
 fn reason_of(error: &Error, ctx: &Ctx) -> Reason {
     use ErrorType::{
-        ConnectionClosed, H2Error, InvalidHTTPHeader, ReadError, ReadTimedout, WriteError,
-        WriteTimedout,
+        ConnectionClosed, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
+        WriteError, WriteTimedout,
     };
     match (error.esource(), error.etype()) {
+        // An error of our own, its reason settled where it was found.
+        (_, HTTPStatus(_)) => ctx.reason.unwrap_or(reason::INTERNAL),
         (ErrorSource::Downstream, _) if framing_broken(ctx) => reason::BAD_FRAMING,
         (ErrorSource::Downstream, ReadTimedout) => reason::BODY_TIMEOUT,
         (ErrorSource::Downstream, InvalidHTTPHeader) => reason::BAD_HEADER,

@@ -416,3 +416,30 @@ fn an_unread_body_is_no_request() {
     assert!(frontgate.access().iter().all(|l| l["path"] != "/smuggled"));
     assert_eq!(frontgate.log_count("/smuggled"), 0);
 }
+
+#[test]
+fn bodies_have_a_size_and_a_deadline() {
+    let backend = Backend::plain(|wire, _| {
+        while let Some(head) = read_head(wire) {
+            let body = read_body(wire, &head);
+            reply(wire, &body.len().to_string()).unwrap();
+        }
+    });
+    let frontgate = Frontgate::start(&format!(
+        "farms:\n  a: {{ servers: [{{ address: 127.0.0.1, ports: {{ http: {} }} }}], bridge: http }}\n\
+         publish:\n  - {{ host: meet.*, farm: a, schemes: [http], body_size: 10B, body_timeout: 1s }}\n",
+        backend.port()
+    ));
+    let post = "POST /x HTTP/1.1\r\nHost: meet.contoso.com\r\n";
+    let ask = |rest: &str| frontgate.plain().ask(format!("{post}{rest}"));
+    assert_eq!(ask("Content-Length: 10\r\n\r\n0123456789").text(), "10");
+    let announced = ask("Content-Length: 11\r\n\r\n");
+    assert_eq!((announced.status, announced.reason().as_str()), (413, "body_too_large"));
+    let chunked = ask("Transfer-Encoding: chunked\r\n\r\n6\r\n012345\r\n6\r\n012345\r\n");
+    assert_eq!((chunked.status, chunked.reason().as_str()), (413, "body_too_large"));
+    let begun = Instant::now();
+    let stopped = ask("Content-Length: 5\r\n\r\n01");
+    assert_eq!((stopped.status, stopped.reason().as_str()), (408, "body_timeout"));
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    frontgate.access_line("408", |l| l["status"] == 408 && l["reason"] == "body_timeout");
+}
