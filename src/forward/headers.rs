@@ -24,9 +24,8 @@ pub(super) fn to_server(session: &Session, request: &mut RequestHeader, ctx: &Ct
     }
     let Some(connection) = &ctx.connection else { return Ok(()) };
     let host = original_host(session, connection);
-    let client = connection.client.ip().to_canonical().to_string();
     let scheme = if connection.tls.is_some() { "https" } else { "http" };
-    request.insert_header("X-Forwarded-For", client)?;
+    request.insert_header("X-Forwarded-For", &connection.client_value)?;
     request.insert_header("X-Forwarded-Proto", scheme)?;
     if let Some(host) = host {
         // COMPAT: an HTTP/1.0 request without Host goes on as HTTP/1.1, where http.sys wants one.
@@ -36,7 +35,7 @@ pub(super) fn to_server(session: &Session, request: &mut RequestHeader, ctx: &Ct
         }
         request.insert_header("X-Forwarded-Host", host)?;
     }
-    request.insert_header("X-Forwarded-Port", connection.listener.public_port)?;
+    request.insert_header("X-Forwarded-Port", &connection.port_value)?;
     if let Some(host) = ctx.farm.as_ref().and_then(|f| f.spec().host.clone()) {
         request.insert_header(header::HOST, &*host)?;
     }

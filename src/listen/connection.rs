@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 
 use super::Admitted;
@@ -22,6 +23,10 @@ pub struct Connection {
     pub listener: Arc<Listener>,
     /// The client.
     pub client: SocketAddr,
+    /// The client's address as servers are told it.
+    pub client_value: HeaderValue,
+    /// The port the client connected to, as it sees it.
+    pub port_value: HeaderValue,
     /// The address the client connected to.
     pub local: SocketAddr,
     /// TLS facts; `None` on a plain listener.
@@ -64,10 +69,17 @@ impl Connection {
         admitted: Admitted,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let client_value = client.ip().to_canonical().to_string();
+        // An address is always a good value.
+        let client_value = HeaderValue::from_str(&client_value)
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let port_value = HeaderValue::from(listener.public_port);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             listener,
             client,
+            client_value,
+            port_value,
             local,
             tls,
             stopping,
