@@ -30,7 +30,7 @@ pub(super) struct Stalled {
     pub(super) begun: Instant,
 }
 
-/// Says that a body is expected from now on; outside of [`watched`] it does nothing.
+/// Says that a body is expected from now on; outside of an HTTP/2 stream it does nothing.
 pub fn expect(patience: Duration, request: impl FnOnce() -> String) {
     let _ = BODY.try_with(|body| {
         *body.lock() = Some((patience, Instant::now(), request()));

@@ -7,7 +7,7 @@ use super::{FarmId, Place};
 /// A publish rule: host (+ path) → farm.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its position in [`Site::rules`].
+    /// Its position in [`super::Site::rules`].
     pub index: usize,
     /// Name for logs; default `host/path` as written.
     pub name: Arc<str>,
