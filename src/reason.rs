@@ -87,6 +87,8 @@ reasons! {
     SERVER_TLS = "server_tls" 502 "The server could not be reached securely.";
     /// SNI and Host differ, and the certificate does not cover Host.
     SNI_MISMATCH = "sni_mismatch" 421 "This name is not served on this connection.";
+    /// More pins than `limits.pins` or `limits.pins_per_source`.
+    TOO_MANY_PINS = "too_many_pins" 503 "Too many signed-in connections.";
     /// The request target is longer than `limits.url`.
     URL_TOO_LONG = "url_too_long" 414 "The URL is too long.";
     /// HTTP version other than 1.0, 1.1 or 2.

@@ -1,6 +1,9 @@
 //! May it pass, and where to: guard and route, before any server is chosen.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{Method, Version, header};
@@ -8,10 +11,10 @@ use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, respond};
 use crate::{
-    farm::{Farm, Server},
+    farm::Farm,
     guard::{HeadLimits, inspect_h2},
     listen::{self, Connection},
-    pin::{self, Verdict},
+    pin::{self, Holds, Verdict},
     reason::{self, Reason},
     route::{
         Decision, HostName, Question, decide, https_location, https_port, location, normalize_host,
@@ -159,13 +162,9 @@ fn forward(
         return Err(reason::HTTP2_NOT_HERE.into());
     }
     let pinned = connection.pinned.load(std::sync::atomic::Ordering::Relaxed);
-    match pin::on_request(mode, &request.headers, pinned) {
-        Verdict::Shared => {}
-        Verdict::Pinned => {
-            ctx.pinned = true;
-            connection.pinned.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
-        Verdict::Refused => return Err(reason::CONNECTION_AUTH_OFF.into()),
+    let verdict = pin::on_request(mode, &request.headers, pinned);
+    if verdict == Verdict::Refused {
+        return Err(reason::CONNECTION_AUTH_OFF.into());
     }
     if let (Some(limit), Some(length)) = (rule.body_size, announced_length(request))
         && length > limit
@@ -176,9 +175,9 @@ fn forward(
     session.set_total_drain_timeout(Some(rule.body_timeout));
     // Chosen here and not when connecting, so that a farm without a server costs its clients an
     // answer and not their connection.
-    ctx.server = pinned_server(ctx, connection, &farm).or_else(|| farm.choose(&ctx.tried));
-    if let (true, Some(server)) = (ctx.pinned, &ctx.server) {
-        pin::remember(connection, &farm.spec().name, server.name());
+    match verdict {
+        Verdict::Pinned { counted } => hold(ctx, connection, rule, &farm, counted)?,
+        _ => ctx.server = farm.choose(&ctx.tried),
     }
     ctx.farm = Some(farm);
     if session.is_http2() && !session.is_body_done() {
@@ -191,10 +190,38 @@ fn forward(
     if ctx.server.is_none() { Err(reason::NO_SERVER.into()) } else { Ok(()) }
 }
 
-/// A sign-in goes on at the server where it began, as long as that one is healthy.
-fn pinned_server(ctx: &Ctx, connection: &Connection, farm: &Farm) -> Option<Arc<Server>> {
-    let name = pin::server_of(connection, &farm.spec().name).filter(|_| ctx.pinned)?;
-    farm.servers().iter().find(|s| *s.name() == name && s.healthy()).cloned()
+/// A pinned connection: its server is chosen once, and keeps its place in the count.
+fn hold(
+    ctx: &mut Ctx,
+    connection: &Connection,
+    rule: &Rule,
+    farm: &Farm,
+    counted: bool,
+) -> Result<(), Reason> {
+    connection.pinned.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (live, name) = (ctx.live.clone(), &farm.spec().name);
+    let holds = Holds::of(connection);
+    // A reload took away what this sign-in was made with: one more answer, then it ends.
+    ctx.close |= holds.recheck(&live.site);
+    let home = holds.server(name);
+    let home = home.and_then(|home| farm.servers().iter().find(|s| *s.name() == home).cloned());
+    ctx.homed = home.is_some();
+    ctx.server = home.or_else(|| farm.choose(&ctx.tried));
+    let Some(server) = &ctx.server else { return Ok(()) };
+    let place = if counted && !holds.counted(name) {
+        let limits = &live.site.limits;
+        let limits = pin::Limits { all: limits.pins, per_source: limits.pins_per_source };
+        let client = pin::Socket::of(connection.fd);
+        let place = live.pins.admit(connection.client.ip(), client, limits, Instant::now());
+        Some(place.ok_or(reason::TOO_MANY_PINS)?)
+    } else {
+        None
+    };
+    if place.is_some() || !ctx.homed {
+        holds.choose(&live.site, rule, &server.spec(), place);
+    }
+    ctx.holds = Some(holds);
+    Ok(())
 }
 
 fn announced_length(request: &pingora::http::RequestHeader) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! What is remembered about one request.
 
 use std::{
+    os::fd::RawFd,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -9,6 +10,7 @@ use super::Live;
 use crate::{
     farm::{Farm, InFlight, Server, Tried},
     listen::Connection,
+    pin::Holds,
     reason::Reason,
     site::Rule,
 };
@@ -39,8 +41,12 @@ pub struct Ctx {
     pub(super) connecting: Option<Instant>,
     /// Servers that could not be connected to.
     pub(super) tried: Tried,
-    /// Whether it has server connections of its own.
-    pub(super) pinned: bool,
+    /// What its client connection holds on to, if it has server connections of its own.
+    pub(super) holds: Option<Arc<Holds>>,
+    /// Whether its server was chosen by an earlier request of the connection.
+    pub(super) homed: bool,
+    /// Whether the client connection has to end after the answer: a sign-in went down.
+    pub(super) close: bool,
     /// Whether the server connection was reused.
     pub(super) reused: Option<bool>,
     /// When it was handed to a connected server.
@@ -70,7 +76,9 @@ impl Ctx {
             address: 0,
             connecting: None,
             tried: Tried::default(),
-            pinned: false,
+            holds: None,
+            homed: false,
+            close: false,
             reused: None,
             sent: None,
             answered: false,
@@ -87,7 +95,10 @@ impl Ctx {
     }
 
     /// A server took the connection: what failed before is forgotten.
-    pub(super) fn connected(&mut self, reused: bool) {
+    pub(super) fn connected(&mut self, reused: bool, fd: RawFd) {
+        if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
+            self.close |= holds.connected(&farm.spec().name, reused, fd);
+        }
         self.reused = Some(reused);
         self.sent = Some(Instant::now());
         self.reason = None;

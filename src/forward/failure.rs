@@ -30,7 +30,7 @@ pub(super) fn while_proxying(
         bodiless: ctx.received == 0,
         answered: ctx.answered || begun_to_answer(&error),
         broken: reason == reason::SERVER_CLOSED,
-        pinned: ctx.pinned,
+        pinned: ctx.holds.is_some(),
         age: ctx.sent.map_or(Duration::MAX, |sent| sent.elapsed()),
     };
     error.set_retry(stale.may_be_replayed());

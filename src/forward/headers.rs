@@ -83,6 +83,14 @@ pub(super) fn from_server(
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unasked 101").into_up());
     }
     let (Some(farm), Some(connection)) = (&ctx.farm, &ctx.connection) else { return Ok(()) };
+    if let Some(holds) = ctx.holds.as_ref().filter(|_| !response.status.is_informational()) {
+        // What is bound to a connection ends with it, so the client has to know.
+        // Test: a_closing_server_takes_its_client_connection_along
+        ctx.close |= closes(response);
+        if response.status != StatusCode::UNAUTHORIZED {
+            holds.proved(&farm.spec().name);
+        }
+    }
     pin::on_response(farm.spec().connection_auth, response, connection)
 }
 
@@ -106,13 +114,23 @@ pub(super) fn to_client(session: &mut Session, response: &mut ResponseHeader, ct
             session.set_keepalive(None);
         }
     }
-    if ctx.connection.as_ref().is_some_and(|c| *c.stopping.borrow()) {
+    if ctx.close || ctx.connection.as_ref().is_some_and(|c| *c.stopping.borrow()) {
         session.set_keepalive(None);
     }
     let Some(farm) = &ctx.farm else { return };
     for name in &farm.spec().hide_headers {
         response.remove_header(&**name);
     }
+}
+
+/// Whether the server closes its connection after this answer (RFC 9112 9.6).
+fn closes(response: &ResponseHeader) -> bool {
+    let says = |wanted: &[u8]| {
+        let values = response.headers.get_all(header::CONNECTION);
+        let mut tokens = values.iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted))
+    };
+    says(b"close") || (response.version == Version::HTTP_10 && !says(b"keep-alive"))
 }
 
 /// Fields of the server's connection (RFC 9110 7.6.1), also those it names itself; IIS offers h2c

@@ -8,6 +8,7 @@ use crate::{
     farm::Farm,
     listen::{Certificates, Settings},
     observe::AccessLog,
+    pin::Pins,
     route::Table,
     site::{ConnectionAuth, FarmId, Listener, Site},
 };
@@ -22,6 +23,8 @@ pub struct Live {
     pub farms: Vec<Arc<Farm>>,
     /// Certificates by server name.
     pub certificates: Certificates,
+    /// Pins, the same ones across reloads.
+    pub pins: Arc<Pins>,
     /// Listener settings, in the order of `site.listeners`.
     pub settings: Vec<Arc<Settings>>,
 }

@@ -83,11 +83,11 @@ impl ProxyHttp for Forward {
         _session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
-        _fd: std::os::unix::io::RawFd,
+        fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        ctx.connected(reused);
+        ctx.connected(reused, fd);
         Ok(())
     }
 

@@ -41,9 +41,12 @@ pub(super) fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let mut peer = farm::peer(spec, &server.spec(), address, https)?;
     let class = class(&session.req_header().method, ctx);
     peer.group_key = farm::group_key(spec, class);
-    if class == Class::Fresh {
-        peer.options.idle_timeout = Some(FRESH.min(spec.server_idle));
-    }
+    peer.options.idle_timeout = Some(match class {
+        Class::Shared => spec.server_idle,
+        Class::Fresh => FRESH.min(spec.server_idle),
+        // As long as its client may be silent; it goes when the client goes.
+        Class::Pinned(_) => ctx.live.site.limits.keep_alive + FRESH,
+    });
     if let Some(timeout) = ctx.rule.as_ref().and_then(|r| r.timeout) {
         peer.options.read_timeout = Some(timeout);
         peer.options.write_timeout = Some(timeout);
@@ -54,7 +57,7 @@ pub(super) fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
 /// Which connections of the pool this request may use.
 fn class(method: &Method, ctx: &Ctx) -> Class {
     match &ctx.connection {
-        Some(connection) if ctx.pinned => Class::Pinned(connection.id),
+        Some(connection) if ctx.holds.is_some() => Class::Pinned(connection.id),
         _ if matches!(*method, Method::GET | Method::HEAD) => Class::Shared,
         _ => Class::Fresh,
     }
@@ -78,6 +81,10 @@ pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error>
     );
     ctx.address += 1;
     if ctx.address >= server.addresses().len() {
+        // A sign-in that began at this server cannot go on at another.
+        if ctx.homed {
+            return error;
+        }
         ctx.next_server(&farm, &server);
     }
     // A farm of silent servers must not hold a client for servers × connect_timeout.
@@ -94,8 +101,11 @@ impl Ctx {
         self.address = 0;
         let next = farm.choose(&self.tried);
         // The log names the server that was tried last, so it stays when there is no other.
-        if next.is_some() {
-            self.server = next;
+        if let Some(next) = next {
+            if let (Some(holds), Some(rule)) = (&self.holds, &self.rule) {
+                holds.choose(&self.live.site, rule, &next.spec(), None);
+            }
+            self.server = Some(next);
         } else {
             self.server = None;
             self.last_tried = Some(failed.clone());

@@ -6,6 +6,7 @@ use std::{
         ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted},
     },
     net::{SocketAddr, TcpListener as StdListener},
+    os::fd::AsRawFd,
     sync::Arc,
     time::Duration,
 };
@@ -172,17 +173,18 @@ async fn serve<SV>(
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
     let Ok(local) = tcp.local_addr() else { return };
+    let fd = tcp.as_raw_fd();
     let socket = Socket::new(tcp, client);
     let listener = settings.listener.clone();
     let Some(acceptor) = &settings.acceptor else {
         let stopping = shutdown.clone();
-        let connection = Connection::new(listener, client, local, None, stopping, admitted);
+        let connection = Connection::new(listener, client, local, None, stopping, admitted, fd);
         let connection = Arc::new(connection);
         return http1::serve(Box::new(socket), connection, proxy, &**view, shutdown).await;
     };
     let deadline = settings.site_limits.tls_handshake;
     let name = listener.name.clone();
-    let facts = Facts::new(listener, client, local, shutdown.clone(), admitted);
+    let facts = Facts::new(listener, client, local, shutdown.clone(), admitted, fd);
     let handshake = tls::handshake(acceptor, socket, facts);
     let mut stopping = shutdown.clone();
     let shaken = tokio::select! {

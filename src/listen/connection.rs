@@ -1,9 +1,11 @@
 //! What is known about one client connection.
 
 use std::{
+    any::Any,
     net::SocketAddr,
+    os::fd::RawFd,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -39,8 +41,10 @@ pub struct Connection {
     pub stopping: ShutdownWatch,
     /// Counts it while anything still holds on to it.
     _admitted: Admitted,
-    /// Farm and server names of its pins: a sign-in goes on where it began.
-    pub pins: Mutex<Vec<(Arc<str>, Arc<str>)>>,
+    /// What `pin` keeps for it; let go as soon as the client has left.
+    pub kept: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Its socket, while the connection is served.
+    pub fd: RawFd,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
 }
@@ -67,6 +71,7 @@ impl Connection {
         tls: Option<ConnectionTls>,
         stopping: ShutdownWatch,
         admitted: Admitted,
+        fd: RawFd,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let client_value = client.ip().to_canonical().to_string();
@@ -84,11 +89,18 @@ impl Connection {
             tls,
             stopping,
             _admitted: admitted,
-            pins: Mutex::default(),
+            kept: Mutex::default(),
+            fd,
             upgraded: AtomicBool::new(false),
             framing_broken: AtomicBool::new(false),
             pinned: AtomicBool::new(false),
         }
+    }
+
+    /// The client has left: nothing of it may go on.
+    pub fn release(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(kept);
     }
 
     /// The server name the client asked for in TLS.

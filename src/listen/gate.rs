@@ -224,6 +224,7 @@ impl AsyncWrite for Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
+        self.connection.release();
         let Some(stream) = self.inner.take().filter(|_| !self.closed) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let unread = !self.body.done() || !self.ahead.is_empty();
@@ -299,7 +300,7 @@ mod tests {
         let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
         let (_, stopping) = tokio::sync::watch::channel(false);
         let listener = Arc::new(listener);
-        Arc::new(Connection::new(listener, address, address, None, stopping, admitted))
+        Arc::new(Connection::new(listener, address, address, None, stopping, admitted, -1))
     }
 
     #[tokio::test(start_paused = true)]

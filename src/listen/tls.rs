@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     net::SocketAddr,
+    os::fd::RawFd,
     sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
 };
 
@@ -83,6 +84,7 @@ pub(super) struct Facts {
     local: SocketAddr,
     stopping: ShutdownWatch,
     admitted: Mutex<Option<Admitted>>,
+    fd: RawFd,
     connection: OnceLock<Arc<Connection>>,
 }
 
@@ -93,9 +95,10 @@ impl Facts {
         local: SocketAddr,
         stopping: ShutdownWatch,
         admitted: Admitted,
+        fd: RawFd,
     ) -> Self {
         let (admitted, connection) = (Mutex::new(Some(admitted)), OnceLock::new());
-        Self { listener, client, local, stopping, admitted, connection }
+        Self { listener, client, local, stopping, admitted, fd, connection }
     }
 }
 
@@ -114,7 +117,9 @@ impl TlsAccept for Facts {
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let (listener, stopping) = (self.listener.clone(), self.stopping.clone());
         let (client, local) = (self.client, self.local);
-        let connection = Connection::new(listener, client, local, Some(tls), stopping, admitted);
+        let fd = self.fd;
+        let connection =
+            Connection::new(listener, client, local, Some(tls), stopping, admitted, fd);
         let connection = self.connection.get_or_init(|| Arc::new(connection));
         Some(Arc::new(connection.clone()))
     }

@@ -16,6 +16,7 @@ use crate::{
     forward::{Current, Forward, Live, refused},
     guard::HeadLimits,
     listen::{Certificates, Refusal, Settings, View, acceptor},
+    pin::Pins,
     route::Table,
     site::{Certificate, Listener, ListenerTls, Site},
 };
@@ -60,13 +61,19 @@ impl View for SiteView {
 pub(super) struct Builder {
     pub(super) view: Arc<SiteView>,
     farms: Farms,
+    pub(super) pins: Arc<Pins>,
     /// By settings: an acceptor that stays keeps the keys of its session tickets.
     acceptors: Mutex<HashMap<ListenerTls, SslAcceptor>>,
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { view: Arc::default(), farms: Farms::new(), acceptors: Mutex::default() }
+        Self {
+            view: Arc::default(),
+            farms: Farms::new(),
+            pins: Arc::default(),
+            acceptors: Mutex::default(),
+        }
     }
 
     /// Everything that can fail comes before the farms are touched.
@@ -88,7 +95,8 @@ impl Builder {
         if timeout(LOOKUPS, names).await.is_err() {
             log::warn!("some server names take long to look up; their servers join later");
         }
-        Ok(Live { table, farms, certificates, settings, site })
+        let pins = self.pins.clone();
+        Ok(Live { table, farms, certificates, pins, settings, site })
     }
 
     fn settings(&self, site: &Site, listener: &Arc<Listener>) -> anyhow::Result<Settings> {

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use anyhow::Context;
@@ -27,6 +28,7 @@ use crate::{
     forward::{Current, Forward},
     listen::{self, Connections, Running},
     observe::AccessLog,
+    pin::{Pins, UNPROVED},
     site::{self, Listener, Site},
 };
 
@@ -86,6 +88,7 @@ impl Instance {
 
     /// Serves until a signal asks to stop; reloads meanwhile. Returns the exit code.
     pub(super) async fn serve(&self, mut signals: Signals, mut files: Watch) -> i32 {
+        let sweeping = tokio::spawn(sweep(self.builder.pins.clone()));
         let order = loop {
             let asked = tokio::select! {
                 order = signals.next() => match order {
@@ -105,6 +108,7 @@ impl Instance {
             }
         };
         let code = stop(self, order, &mut signals).await;
+        sweeping.abort();
         self.current.log.close();
         code
     }
@@ -208,6 +212,15 @@ impl Instance {
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Running>> {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Cuts the pins that never become sign-ins.
+async fn sweep(pins: Arc<Pins>) {
+    let mut ticks = tokio::time::interval(UNPROVED / 30);
+    loop {
+        ticks.tick().await;
+        pins.sweep(Instant::now());
     }
 }
 

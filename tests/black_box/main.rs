@@ -12,6 +12,7 @@ mod http2;
 mod hygiene;
 mod lab;
 mod nginx;
+mod pins;
 mod publish;
 mod reload;
 mod stop;

@@ -4,11 +4,18 @@
 //! These schemes authenticate the TCP connection, so a server connection that carried one must
 //! never serve another client (haproxy#581, CVE-2026-88007).
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+mod hold;
+mod pins;
+
+use std::sync::atomic::Ordering;
 
 use http::{HeaderMap, HeaderValue, header};
 use pingora::http::ResponseHeader;
 
+pub use self::{
+    hold::{Holds, Socket},
+    pins::{Limits, Pins, Place, UNPROVED},
+};
 use crate::{guard::headers::is_connection_auth, listen::Connection, site::ConnectionAuth};
 
 /// What a request asks of the connections.
@@ -16,8 +23,12 @@ use crate::{guard::headers::is_connection_auth, listen::Connection, site::Connec
 pub enum Verdict {
     /// Any shared server connection will do.
     Shared,
-    /// From now on this client connection has server connections of its own.
-    Pinned,
+    /// From now on this client connection has server connections of its own. `counted`: it signs
+    /// in, or the farm wants it; an offer alone reserves nothing scarce.
+    Pinned {
+        /// Whether it takes a place among `limits.pins`.
+        counted: bool,
+    },
     /// The farm does not let it through.
     Refused,
 }
@@ -32,8 +43,9 @@ pub fn on_request(mode: ConnectionAuth, headers: &HeaderMap, pinned: bool) -> Ve
     match mode {
         ConnectionAuth::Off if credentials => Verdict::Refused,
         ConnectionAuth::Off => Verdict::Shared,
-        ConnectionAuth::Always => Verdict::Pinned,
-        ConnectionAuth::Auto if credentials || pinned => Verdict::Pinned,
+        ConnectionAuth::Always => Verdict::Pinned { counted: true },
+        ConnectionAuth::Auto if credentials => Verdict::Pinned { counted: true },
+        ConnectionAuth::Auto if pinned => Verdict::Pinned { counted: false },
         ConnectionAuth::Auto => Verdict::Shared,
     }
 }
@@ -63,21 +75,6 @@ pub fn on_response(
         }
     }
     Ok(())
-}
-
-/// The server of a farm that a client connection is pinned to, by name.
-pub fn server_of(connection: &Connection, farm: &str) -> Option<Arc<str>> {
-    let pins = connection.pins.lock().unwrap_or_else(PoisonError::into_inner);
-    pins.iter().find(|(name, _)| **name == *farm).map(|(_, server)| server.clone())
-}
-
-/// Remembers which server of a farm a client connection is pinned to.
-pub fn remember(connection: &Connection, farm: &Arc<str>, server: &Arc<str>) {
-    let mut pins = connection.pins.lock().unwrap_or_else(PoisonError::into_inner);
-    match pins.iter_mut().find(|(name, _)| name == farm) {
-        Some((_, known)) => *known = server.clone(),
-        None => pins.push((farm.clone(), server.clone())),
-    }
 }
 
 /// The `WWW-Authenticate` values that remain when connection-bound schemes are taken out, in
@@ -121,13 +118,16 @@ mod tests {
     fn request_credentials_leave_the_shared_pool() {
         for value in ["NTLM TlRM", "negotiate YII=", "NEGO2 x", "Kerberos y"] {
             let map = headers(header::AUTHORIZATION, &[value]);
-            assert_eq!(on_request(ConnectionAuth::Auto, &map, false), Verdict::Pinned, "{value}");
+            let pinned = Verdict::Pinned { counted: true };
+            assert_eq!(on_request(ConnectionAuth::Auto, &map, false), pinned, "{value}");
             assert_eq!(on_request(ConnectionAuth::Off, &map, false), Verdict::Refused, "{value}");
         }
         let basic = headers(header::AUTHORIZATION, &["Basic TlRM"]);
         assert_eq!(on_request(ConnectionAuth::Auto, &basic, false), Verdict::Shared);
-        assert_eq!(on_request(ConnectionAuth::Auto, &basic, true), Verdict::Pinned);
-        assert_eq!(on_request(ConnectionAuth::Always, &basic, false), Verdict::Pinned);
+        let (offered, wanted) =
+            (Verdict::Pinned { counted: false }, Verdict::Pinned { counted: true });
+        assert_eq!(on_request(ConnectionAuth::Auto, &basic, true), offered);
+        assert_eq!(on_request(ConnectionAuth::Always, &basic, false), wanted);
     }
 
     #[test]

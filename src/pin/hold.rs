@@ -1,0 +1,215 @@
+//! What a client connection holds on to: its server connections, one a farm.
+
+use std::{
+    any::Any,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use pingora::protocols::SocketDigest;
+
+use super::pins::Place;
+use crate::{
+    listen::Connection,
+    site::{Action, HostPattern, PathPattern, Rule, Server, Site},
+};
+
+/// Everything one client connection is pinned to.
+#[derive(Default)]
+pub struct Holds {
+    all: Mutex<Vec<Hold>>,
+    /// The site they were last checked against.
+    site: Mutex<Weak<Site>>,
+}
+
+/// One pin: a farm, the server that was chosen for it, and the connection to that server.
+struct Hold {
+    farm: Arc<str>,
+    server: Server,
+    /// Digest of the farm's TLS settings.
+    tls: u64,
+    /// The rule that led here.
+    rule: (HostPattern, PathPattern),
+    /// Once there is one.
+    socket: Option<Socket>,
+    /// Its place in the count; none while only an offer was seen.
+    place: Option<Place>,
+}
+
+impl Holds {
+    /// Those of a client connection. They end with it.
+    pub fn of(connection: &Connection) -> Arc<Self> {
+        let mut kept = connection.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holds) = kept.as_ref().and_then(|k| k.downcast_ref::<Arc<Self>>()) {
+            return holds.clone();
+        }
+        let holds = Arc::new(Self::default());
+        let erased: Box<dyn Any + Send> = Box::new(holds.clone());
+        *kept = Some(erased);
+        holds
+    }
+
+    /// The server of a farm that this connection is pinned to.
+    pub fn server(&self, farm: &str) -> Option<Arc<str>> {
+        self.lock().iter().find(|h| *h.farm == *farm).map(|h| h.server.name.clone())
+    }
+
+    /// Whether the pin of a farm has a place in the count.
+    pub fn counted(&self, farm: &str) -> bool {
+        self.lock().iter().any(|h| *h.farm == *farm && h.place.is_some())
+    }
+
+    /// Remembers the choice for a farm, with its place in the count.
+    pub fn choose(&self, site: &Site, rule: &Rule, server: &Server, place: Option<Place>) {
+        let Action::Forward(farm) = rule.action else { return };
+        let Some(farm) = site.farms.get(farm.0) else { return };
+        let mut all = self.lock();
+        if let Some(hold) = all.iter_mut().find(|h| h.farm == farm.name) {
+            hold.server = server.clone();
+            hold.place = place.or(hold.place.take());
+            return;
+        }
+        all.push(Hold {
+            farm: farm.name.clone(),
+            server: server.clone(),
+            tls: farm.tls.digest,
+            rule: (rule.host.clone(), rule.path.clone()),
+            socket: None,
+            place,
+        });
+    }
+
+    /// A server took the connection for a farm. Returns whether it replaces one that is gone: a
+    /// sign-in went down with that one.
+    pub fn connected(&self, farm: &str, reused: bool, fd: RawFd) -> bool {
+        let mut all = self.lock();
+        let Some(hold) = all.iter_mut().find(|h| *h.farm == *farm) else { return false };
+        let replaces = !reused && hold.socket.is_some();
+        if !reused || hold.socket.is_none() {
+            hold.socket = Socket::of(fd);
+        }
+        if let (Some(place), Some(socket)) = (&hold.place, &hold.socket) {
+            place.watches(socket);
+        }
+        replaces
+    }
+
+    /// The server said something other than 401.
+    pub fn proved(&self, farm: &str) {
+        for hold in self.lock().iter().filter(|h| *h.farm == *farm) {
+            if let Some(place) = &hold.place {
+                place.proved();
+            }
+        }
+    }
+
+    /// Gives up what a new site no longer has: the rule, the server, or the TLS settings. Returns
+    /// whether anything was given up. Costs nothing while the site is the same.
+    pub fn recheck(&self, site: &Arc<Site>) -> bool {
+        let mut checked = self.site.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.ptr_eq(&Arc::downgrade(site)) {
+            return false;
+        }
+        *checked = Arc::downgrade(site);
+        drop(checked);
+        let mut all = self.lock();
+        let before = all.len();
+        all.retain(|hold| hold.stands_in(site));
+        all.len() < before
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Hold>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hold {
+    fn stands_in(&self, site: &Site) -> bool {
+        let Some(index) = site.farms.iter().position(|f| f.name == self.farm) else { return false };
+        let Some(farm) = site.farms.get(index) else { return false };
+        let published = site.rules.iter().any(|rule| {
+            (&rule.host, &rule.path) == (&self.rule.0, &self.rule.1)
+                && matches!(rule.action, Action::Forward(id) if id.0 == index)
+        });
+        let server = farm.servers.iter().find(|s| s.name == self.server.name);
+        let same = |s: &Server| {
+            s.address == self.server.address
+                && s.ports == self.server.ports
+                && s.tls_name == self.server.tls_name
+        };
+        published && farm.tls.digest == self.tls && server.is_some_and(same)
+    }
+}
+
+impl Drop for Hold {
+    /// SECURITY: nobody else may find a server connection that was signed in on, and it must not
+    /// outlive its client. Test: a_leaving_client_takes_its_server_connection_along
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket.shut_down();
+        }
+    }
+}
+
+/// A socket that somebody else owns, told apart from a later one with the same number by the
+/// kernel's cookie.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    fd: RawFd,
+    cookie: u64,
+}
+
+impl Socket {
+    /// Remembers a socket that is open right now.
+    pub fn of(fd: RawFd) -> Option<Self> {
+        let cookie = SocketDigest::from_raw_fd(fd).socket_cookie().ok()?;
+        Some(Self { fd, cookie })
+    }
+
+    /// Ends both directions, if it still is that socket; its owner notices.
+    pub fn shut_down(self) {
+        // SAFETY: fcntl(2) on a number; a closed one is an error.
+        let copy = unsafe { libc::fcntl(self.fd, libc::F_DUPFD_CLOEXEC, 0) };
+        if copy < 0 {
+            return;
+        }
+        // SAFETY: the copy is ours, so it stays the same socket from here on.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        let same = SocketDigest::from_raw_fd(copy.as_raw_fd()).socket_cookie();
+        if same.is_ok_and(|cookie| cookie == self.cookie) {
+            // SAFETY: shutdown(2) on a descriptor of ours.
+            unsafe { libc::shutdown(copy.as_raw_fd(), libc::SHUT_RDWR) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_the_same_socket_is_shut_down() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut one = TcpStream::connect(address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let socket = Socket::of(server.as_raw_fd()).unwrap();
+        let fd = server.as_raw_fd();
+        socket.shut_down();
+        assert_eq!(one.read(&mut [0; 1]).unwrap(), 0);
+        drop(server);
+        // Another socket under the same number is left alone.
+        let mut other = TcpStream::connect(address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        if server.as_raw_fd() == fd {
+            socket.shut_down();
+            other.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+            assert!(other.read(&mut [0; 1]).is_err(), "still open");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! How many pins there are, and who goes first when there are too many.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::hold::Socket;
+
+/// How long a pin may go without any answer other than 401.
+pub const UNPROVED: Duration = Duration::from_secs(30);
+
+/// All pins of this process.
+#[derive(Default)]
+pub struct Pins {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    total: usize,
+    by_source: HashMap<IpAddr, usize>,
+    /// Oldest first; those that were proved since or are gone are passed over.
+    unproved: VecDeque<Weak<Entry>>,
+}
+
+/// One pin in the count.
+struct Entry {
+    source: IpAddr,
+    since: Instant,
+    proved: AtomicBool,
+    /// The client's and the server's socket, to be cut.
+    sockets: Mutex<Vec<Socket>>,
+}
+
+/// Limits on pins.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In all.
+    pub all: usize,
+    /// From one source.
+    pub per_source: usize,
+}
+
+impl Pins {
+    /// Counts one more, unless there are too many. The oldest one that never got an answer other
+    /// than 401 makes room.
+    pub fn admit(
+        self: &Arc<Self>,
+        source: IpAddr,
+        client: Option<Socket>,
+        limits: Limits,
+        now: Instant,
+    ) -> Option<Place> {
+        let source = source.to_canonical();
+        let mut state = self.lock();
+        let of_source = state.by_source.get(&source).copied().unwrap_or(0);
+        let mut cut = None;
+        if of_source >= limits.per_source {
+            cut = Some(state.oldest_unproved(|e| e.source == source)?);
+        } else if state.total >= limits.all {
+            cut = Some(state.oldest_unproved(|_| true)?);
+        }
+        state.total += 1;
+        *state.by_source.entry(source).or_insert(0) += 1;
+        let proved = AtomicBool::new(false);
+        let sockets = Mutex::new(client.into_iter().collect());
+        let entry = Arc::new(Entry { source, since: now, proved, sockets });
+        state.unproved.push_back(Arc::downgrade(&entry));
+        drop(state);
+        if let Some(entry) = cut {
+            entry.cut();
+        }
+        Some(Place { all: self.clone(), entry })
+    }
+
+    /// Cuts the pins that went without any answer other than 401 for too long.
+    pub fn sweep(&self, now: Instant) {
+        let mut late = Vec::new();
+        let mut state = self.lock();
+        while let Some(first) = state.unproved.front() {
+            match first.upgrade().filter(|e| !e.proved.load(Ordering::Relaxed)) {
+                Some(entry) if now.duration_since(entry.since) < UNPROVED => break,
+                entry => late.extend(entry),
+            }
+            state.unproved.pop_front();
+        }
+        drop(state);
+        for entry in late {
+            entry.cut();
+        }
+    }
+
+    /// Pins right now.
+    pub fn total(&self) -> usize {
+        self.lock().total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn oldest_unproved(&mut self, wanted: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
+        self.unproved.retain(|e| e.upgrade().is_some_and(|e| !e.proved.load(Ordering::Relaxed)));
+        let index = self.unproved.iter().position(|e| e.upgrade().is_some_and(|e| wanted(&e)))?;
+        self.unproved.remove(index)?.upgrade()
+    }
+}
+
+impl Entry {
+    /// Its owner notices, and gives back the place.
+    fn cut(&self) {
+        for socket in self.sockets.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            socket.shut_down();
+        }
+    }
+}
+
+/// A place in the count; dropping it gives it back.
+pub struct Place {
+    all: Arc<Pins>,
+    entry: Arc<Entry>,
+}
+
+impl Place {
+    /// Also this socket is cut when the pin has to go.
+    pub(super) fn watches(&self, socket: &Socket) {
+        let mut sockets = self.entry.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.truncate(1);
+        sockets.push(*socket);
+    }
+
+    /// An answer other than 401 came: it is a sign-in, and stays.
+    pub(super) fn proved(&self) {
+        self.entry.proved.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.all.lock();
+        state.total -= 1;
+        if let Some(count) = state.by_source.get_mut(&self.entry.source) {
+            *count -= 1;
+            if *count == 0 {
+                state.by_source.remove(&self.entry.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { all: 3, per_source: 2 };
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn proved_pins_stay_and_the_oldest_unproved_goes_first() {
+        let pins = Arc::new(Pins::default());
+        let now = Instant::now();
+        let admit = |source| pins.admit(ip(source), None, LIMITS, now);
+        let (one, two) = (admit(1).unwrap(), admit(1).unwrap());
+        one.proved();
+        // The source's limit: its own unproved pin makes room (and its owner gives it back).
+        let three = admit(1).unwrap();
+        drop(two);
+        three.proved();
+        assert!(admit(1).is_none(), "two proved ones stay");
+        let four = admit(2).unwrap();
+        four.proved();
+        assert!(admit(3).is_none());
+        drop(one);
+        assert!(admit(3).is_some());
+    }
+
+    #[test]
+    fn places_are_given_back_and_sources_forgotten() {
+        let pins = Arc::new(Pins::default());
+        let held: Vec<_> =
+            (0..3).map(|n| pins.admit(ip(n), None, LIMITS, Instant::now()).unwrap()).collect();
+        assert_eq!(pins.total(), 3);
+        drop(held);
+        assert_eq!(pins.total(), 0);
+        assert!(pins.lock().by_source.is_empty());
+    }
+
+    #[test]
+    fn what_is_never_proved_is_cut_after_a_while() {
+        let pins = Arc::new(Pins::default());
+        let begun = Instant::now();
+        let _old = pins.admit(ip(1), None, LIMITS, begun).unwrap();
+        let proved = pins.admit(ip(2), None, LIMITS, begun).unwrap();
+        proved.proved();
+        let _young = pins.admit(ip(3), None, LIMITS, begun + UNPROVED / 2).unwrap();
+        pins.sweep(begun + UNPROVED);
+        let left = pins.lock().unproved.len();
+        assert_eq!(left, 1, "only the young one is still waited for");
+    }
+}
