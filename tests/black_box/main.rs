@@ -7,6 +7,8 @@
 
 mod support;
 
+mod apache;
+mod duplex;
 mod farm;
 mod http2;
 mod hygiene;
