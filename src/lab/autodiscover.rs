@@ -185,7 +185,7 @@ fn signed_in(
     let Some(pool) = context.estate.pools.get(home) else {
         return Answer::error(404, "Not Found");
     };
-    if context.server.pool != Some(home) {
+    if context.server.pool() != Some(home) {
         return redirect(context, request, format, Some(pool));
     }
     let names = context.names(&request.host);

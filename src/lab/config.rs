@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, net::SocketAddr};
 
 use crate::lab::{
-    estate::{Estate, SiteKind},
+    estate::{Estate, Role, SiteKind},
     files,
     server::Simulated,
 };
@@ -12,6 +12,8 @@ use crate::lab::{
 pub(super) const LYNC_PROBE: &str = "/autodiscover/autodiscoverservice.svc/root";
 /// What Frontgate's health checks ask the Office Web Apps server for.
 pub(super) const OWAS_PROBE: &str = "/hosting/discovery";
+/// What Frontgate's health checks ask Exchange for.
+pub(super) const EXCHANGE_PROBE: &str = "/ews/healthcheck.htm";
 /// The ports a Front End's external site has by default.
 const LYNC_PORTS: (u16, u16) = (4443, 8080);
 const WEB_PORTS: (u16, u16) = (443, 80);
@@ -28,7 +30,7 @@ pub(super) struct Listen {
 /// name, so nothing needs quoting.
 pub(super) fn text(estate: &Estate, servers: &[Simulated], listen: Listen) -> String {
     let mut out = format!(
-        "# Made by `frontgate lab`: two Front End pools and an Office Web Apps farm.
+        "# Made by `frontgate lab`: two Front End pools, an Office Web Apps farm and Exchange.
 # Edit it while Frontgate runs: it is read again when it changes.
 domains: [{domains}]
 admin: {{ listen: {admin} }}
@@ -54,11 +56,13 @@ farms:
         key = files::KEY,
     );
     for (index, pool) in estate.pools.iter().enumerate() {
-        let members = servers.iter().filter(|it| pool_of(it) == Some(index));
+        let members = servers.iter().filter(|it| role_of(it) == Some(Role::FrontEnd(index)));
         farm(&mut out, pool.farm, "lync", &pool.external, LYNC_PROBE, LYNC_PORTS, members);
     }
-    let members = servers.iter().filter(|it| pool_of(it).is_none());
+    let members = servers.iter().filter(|it| role_of(it) == Some(Role::OfficeWebApps));
     farm(&mut out, "owas", "owas", &estate.wac, OWAS_PROBE, WEB_PORTS, members);
+    let members = servers.iter().filter(|it| role_of(it) == Some(Role::Exchange));
+    farm(&mut out, "exchange", "none", &estate.mail, EXCHANGE_PROBE, WEB_PORTS, members);
     out += "publish:\n";
     let [first, _] = &estate.pools;
     for host in ["meet.*", "dialin.*"] {
@@ -73,11 +77,12 @@ farms:
         let _ = writeln!(out, "  - {{ host: {}, farm: {} }}", pool.external, pool.farm);
     }
     let _ = writeln!(out, "  - {{ host: {}, farm: owas }}", estate.wac);
+    let _ = writeln!(out, "  - {{ host: {}, farm: exchange }}", estate.mail);
     out
 }
 
-fn pool_of(simulated: &Simulated) -> Option<usize> {
-    simulated.sockets.first().and_then(|socket| socket.context.server.pool)
+fn role_of(simulated: &Simulated) -> Option<Role> {
+    simulated.sockets.first().map(|socket| socket.context.server.role)
 }
 
 fn farm<'a>(
@@ -114,7 +119,7 @@ fn farm<'a>(
 
 /// Address and ports (https, http) of the site that is meant for the internet.
 fn published(simulated: &Simulated) -> Option<(std::net::IpAddr, (u16, u16))> {
-    [SiteKind::External, SiteKind::OfficeWebApps].into_iter().find_map(|site| {
+    SiteKind::PUBLISHED.into_iter().find_map(|site| {
         let https = simulated.address(site, true)?;
         let http = simulated.address(site, false)?;
         Some((https.ip(), (https.port(), http.port())))

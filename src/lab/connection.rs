@@ -13,9 +13,11 @@ use pingora::protocols::{Stream, http::ServerSession as Session};
 use crate::lab::{
     context::Context,
     message::{Answer, Request},
+    ntlm::Handshake,
     seen::{Outcome, Seen},
     sites::{self, Action},
     ucwa::Poll,
+    windows,
 };
 
 /// http.sys closes a connection on which nothing came for this long.
@@ -32,6 +34,8 @@ pub(super) struct Caller {
     /// How many requests came on it, this one included.
     pub(super) requests: u64,
     pub(super) tls: Option<Tls>,
+    /// Whom the connection is authenticated as.
+    pub(super) handshake: Handshake,
 }
 
 /// What a TLS handshake settled.
@@ -48,7 +52,13 @@ pub(super) async fn serve(
     peer: SocketAddr,
     tls: Option<Tls>,
 ) {
-    let mut caller = Caller { id: context.next_connection(), peer, requests: 0, tls };
+    let mut caller = Caller {
+        id: context.next_connection(),
+        peer,
+        requests: 0,
+        tls,
+        handshake: Handshake::default(),
+    };
     let mut next = Some((stream, None));
     while let Some((stream, prefix)) = next {
         let mut session = Session::new_http1(stream);
@@ -100,6 +110,7 @@ async fn exchange(
             let answer = make(context, &request, &body);
             caller.send(&mut session, context, &answer).await.map(|()| status(&answer))
         }
+        Action::Windows => windows::serve(&mut session, context, caller, &request).await,
         Action::Hold(poll) => {
             record.publish(Outcome::Held);
             hold(&mut session, context, caller, &request, poll).await

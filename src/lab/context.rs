@@ -15,6 +15,7 @@ use crate::lab::{
     estate::{Estate, Pool, Server, SiteKind},
     seen::Seen,
     ucwa::Applications,
+    users::Users,
 };
 
 /// One web site of one server, seen from one of its sockets.
@@ -32,6 +33,8 @@ pub(super) struct Context {
     /// UCWA answers 503 while set.
     pub(super) overloaded: Arc<AtomicBool>,
     pub(super) seen: broadcast::Sender<Seen>,
+    /// Who may sign in.
+    pub(super) users: Arc<Users>,
     /// Counts the connections of the whole lab.
     pub(super) connections: Arc<AtomicU64>,
 }
@@ -46,7 +49,7 @@ pub(super) struct Names<'a> {
 
 impl Context {
     pub(super) fn pool(&self) -> Option<&Pool> {
-        self.estate.pools.get(self.server.pool?)
+        self.estate.pools.get(self.server.pool()?)
     }
 
     /// The names an answer to `host` uses. External ones only on the external site and only for
@@ -74,6 +77,7 @@ impl Context {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::lab::users;
 
     /// A context for tests of pages, with nothing listening.
     pub(in crate::lab) fn context(name: &str, site: SiteKind, tls: bool) -> Context {
@@ -89,6 +93,7 @@ pub(super) mod tests {
             poll: Duration::from_secs(180),
             overloaded: Arc::default(),
             seen: broadcast::channel(16).0,
+            users: Arc::new(Users::parse(&users::text()).unwrap()),
             connections: Arc::default(),
         }
     }

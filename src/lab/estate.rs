@@ -6,6 +6,8 @@ use std::{fmt, net::Ipv4Addr};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::lab::ntlm;
+
 /// The web site of a Windows server that a socket belongs to. The port decides it: that is why a
 /// proxy that sends 443 to 443 instead of 4443 shows internal names to the internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -17,6 +19,13 @@ pub enum SiteKind {
     Internal,
     /// The one web site of an Office Web Apps server.
     OfficeWebApps,
+    /// The front-end web site of an Exchange server.
+    Exchange,
+}
+
+impl SiteKind {
+    /// The sites that are meant for the internet.
+    pub(super) const PUBLISHED: [Self; 3] = [Self::External, Self::OfficeWebApps, Self::Exchange];
 }
 
 impl fmt::Display for SiteKind {
@@ -25,6 +34,7 @@ impl fmt::Display for SiteKind {
             Self::External => "external",
             Self::Internal => "internal",
             Self::OfficeWebApps => "owas",
+            Self::Exchange => "exchange",
         })
     }
 }
@@ -51,8 +61,26 @@ pub(super) struct Server {
     pub(super) fqdn: String,
     /// Where it listens.
     pub(super) ip: Ipv4Addr,
-    /// Index of its pool in [`Estate::pools`]; `None` is an Office Web Apps server.
-    pub(super) pool: Option<usize>,
+    pub(super) role: Role,
+}
+
+/// What a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A Front End of the pool with this index in [`Estate::pools`].
+    FrontEnd(usize),
+    OfficeWebApps,
+    Exchange,
+}
+
+impl Server {
+    /// Index of its pool in [`Estate::pools`], for a Front End.
+    pub(super) fn pool(&self) -> Option<usize> {
+        match self.role {
+            Role::FrontEnd(pool) => Some(pool),
+            Role::OfficeWebApps | Role::Exchange => None,
+        }
+    }
 }
 
 /// Everything that exists.
@@ -66,6 +94,10 @@ pub(super) struct Estate {
     pub(super) servers: Vec<Server>,
     /// External name of the Office Web Apps farm.
     pub(super) wac: String,
+    /// External name of Exchange.
+    pub(super) mail: String,
+    /// DNS name of the Active Directory domain.
+    pub(super) directory: String,
 }
 
 impl Estate {
@@ -87,21 +119,24 @@ impl Estate {
             internal: format!("webint-{letter}.{local}"),
             external: format!("{external}.{first}"),
         };
-        let server = |name, last, pool| Server {
+        let server = |name, last, role| Server {
             name,
             fqdn: format!("{name}.{local}"),
             ip: Ipv4Addr::new(127, 0, 0, last),
-            pool,
+            role,
         };
         Ok(Self {
             pools: [pool("lyncweb-a", 'a', "lyncweb"), pool("lyncweb-b", 'b', "lyncweb2")],
             servers: vec![
-                server("fe01", 2, Some(0)),
-                server("fe02", 3, Some(0)),
-                server("fe03", 4, Some(1)),
-                server("owas01", 5, None),
+                server("fe01", 2, Role::FrontEnd(0)),
+                server("fe02", 3, Role::FrontEnd(0)),
+                server("fe03", 4, Role::FrontEnd(1)),
+                server("owas01", 5, Role::OfficeWebApps),
+                server("exch01", 6, Role::Exchange),
             ],
             wac: format!("wac.{first}"),
+            mail: format!("mail.{first}"),
+            directory: local,
             domains,
         })
     }
@@ -120,15 +155,29 @@ impl Estate {
             names.push(format!("lyncdiscover.{domain}"));
         }
         names.push(self.wac.clone());
+        names.push(self.mail.clone());
         names
+    }
+
+    /// Under which names `server` introduces itself to those who sign in.
+    pub(super) fn windows_names(&self, server: &Server) -> ntlm::Names {
+        let label = self.first_domain().split('.').next().unwrap_or_default();
+        ntlm::Names {
+            // A NetBIOS name has 15 characters at most; a domain's are ASCII.
+            netbios_domain: label.get(..15).unwrap_or(label).to_ascii_uppercase(),
+            netbios_computer: server.name.to_ascii_uppercase(),
+            dns_domain: self.directory.clone(),
+            dns_computer: server.fqdn.clone(),
+        }
     }
 
     /// The names in the certificate of `server`, its own FQDN first: for a Front End what
     /// Request-CsCertificate fills in.
     pub(super) fn certificate_names(&self, server: &Server) -> Vec<String> {
         let mut names = vec![server.fqdn.clone()];
-        let Some(pool) = server.pool.and_then(|index| self.pools.get(index)) else {
-            names.push(self.wac.clone());
+        let Some(pool) = server.pool().and_then(|index| self.pools.get(index)) else {
+            let exchange = server.role == Role::Exchange;
+            names.push(if exchange { self.mail.clone() } else { self.wac.clone() });
             return names;
         };
         names.extend([pool.fqdn.clone(), pool.internal.clone(), pool.external.clone()]);
@@ -187,6 +236,7 @@ mod tests {
             "meet.fabrikam.com",
             "lyncdiscover.fabrikam.com",
             "wac.contoso.com",
+            "mail.contoso.com",
         ] {
             assert!(names.iter().any(|n| n == name), "{name} is missing in {names:?}");
         }
@@ -202,6 +252,15 @@ mod tests {
             assert!(names.iter().any(|n| n == name), "{name} is missing in {names:?}");
         }
         assert!(!names.iter().any(|n| n == "lyncweb2.contoso.com"));
+    }
+
+    #[test]
+    fn windows_knows_the_domain_by_a_short_name() {
+        let estate = estate(&["a-very-long-company-name.com"]);
+        let names = estate.windows_names(&estate.servers[4]);
+        assert_eq!(names.netbios_domain, "A-VERY-LONG-COM");
+        assert_eq!(names.netbios_computer, "EXCH01");
+        assert_eq!(names.dns_computer, "exch01.a-very-long-company-name.local");
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub const KEY: &str = "public.key";
 pub const PFX: &str = "public.pfx";
 /// Password of the PFX, in a file.
 pub const PFX_PASSWORD_FILE: &str = "public.pass";
+/// Who may sign in with Windows authentication: `name:password`. One that is there is used as
+/// it is.
+pub const USERS: &str = "users.txt";
 /// Frontgate's access log; in a directory of its own, because that of the configuration is
 /// watched for changes.
 pub const ACCESS_LOG: &str = "log/access.log";
@@ -49,7 +52,8 @@ pub struct Manifest {
     pub servers: Vec<ServerEntry>,
     /// File names.
     pub files: FileNames,
-    /// Password of every simulated user; `bob` lives in pool B, everybody else in pool A.
+    /// Password of every simulated user, except for Windows authentication, where the numbered
+    /// users of [`USERS`] have their own; `bob` lives in pool B, everybody else in pool A.
     pub password: String,
 }
 
@@ -75,7 +79,7 @@ pub struct ServerEntry {
     pub farm: String,
     /// The site for the internet.
     pub external: Sockets,
-    /// The site that must not be reached from there; Office Web Apps has none.
+    /// The site that must not be reached from there; only a Front End has one.
     pub internal: Option<Sockets>,
     /// Its certificate; the key has the same name ending in `.key`.
     pub certificate: String,
@@ -101,6 +105,7 @@ pub struct FileNames {
     pub key: String,
     pub pfx: String,
     pub pfx_password_file: String,
+    pub users: String,
     pub access_log: String,
 }
 
@@ -114,6 +119,7 @@ impl Default for FileNames {
             key: KEY.into(),
             pfx: PFX.into(),
             pfx_password_file: PFX_PASSWORD_FILE.into(),
+            users: USERS.into(),
             access_log: ACCESS_LOG.into(),
         }
     }
@@ -168,6 +174,16 @@ impl Directory {
             .recursive(true)
             .create(&path)
             .with_context(|| format!("making {}", path.display()))
+    }
+
+    /// The text of a file; `None` where there is none.
+    pub(super) fn read(&self, name: &str) -> Result<Option<String>> {
+        let path = self.path.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
     }
 
     /// Writes a file that everybody may read.

@@ -1,5 +1,5 @@
-//! Simulated Front End pools and an Office Web Apps server, in process: enough of a deployment
-//! to try Frontgate on, and to test it against, without a Windows server.
+//! Simulated Front End pools, an Office Web Apps and an Exchange server, in process: enough of a
+//! deployment to try Frontgate on, and to test it against, without a Windows server.
 //!
 //! Each server really listens, on loopback addresses of its own; [`start`] also makes the
 //! certificates and the configuration that publish them.
@@ -15,6 +15,8 @@ mod estate;
 pub mod files;
 mod identities;
 mod message;
+/// NTLM over HTTP.
+pub mod ntlm;
 mod options;
 mod pages;
 mod ports;
@@ -27,13 +29,15 @@ mod tests;
 mod tickets;
 mod tools;
 mod ucwa;
+mod users;
+mod windows;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::sync::{Mutex, broadcast};
 
 use self::{
@@ -42,6 +46,7 @@ use self::{
     identities::Identities,
     server::Running,
     servers::Servers,
+    users::Users,
 };
 pub use self::{
     estate::SiteKind,
@@ -60,10 +65,11 @@ pub struct Lab {
     directory: Directory,
 }
 
-/// Starts every simulated server and writes certificates, `frontgate.yaml` and `lab.json`.
+/// Starts every simulated server and writes certificates, `users.txt`, `frontgate.yaml` and
+/// `lab.json`.
 ///
 /// # Errors
-/// When a domain is not a DNS name, a port is taken (the message names the address and the
+/// When a domain is not a DNS name, an edited `users.txt` cannot be read, a port is taken (the message names the address and the
 /// option that chooses another) or a file cannot be written.
 pub async fn start(options: Options) -> Result<Lab> {
     let estate = Arc::new(Estate::new(&options.domains)?);
@@ -77,9 +83,10 @@ pub async fn start(options: Options) -> Result<Lab> {
         tokio::task::spawn_blocking(move || Identities::new(&estate)).await??
     };
     identities.write(&estate, &directory)?;
+    let users = Arc::new(read_users(&directory)?);
 
     let (seen, _) = broadcast::channel(4096);
-    let mut simulated = servers::simulate(&options, &estate, &identities, &seen)?;
+    let mut simulated = servers::simulate(&options, &estate, &identities, &seen, &users)?;
     for server in &mut simulated {
         server.start().await?;
     }
@@ -113,6 +120,19 @@ pub async fn start(options: Options) -> Result<Lab> {
     directory.write(files::MANIFEST, &serde_json::to_vec_pretty(&manifest)?)?;
     drop(held);
     Ok(Lab { servers, control, manifest, seen, directory })
+}
+
+/// The users of the file in `directory`, which is made where it is missing.
+fn read_users(directory: &Directory) -> Result<Users> {
+    let text = match directory.read(files::USERS)? {
+        Some(text) => text,
+        None => {
+            let text = users::text();
+            directory.write_secret(files::USERS, text.as_bytes())?;
+            text
+        }
+    };
+    Users::parse(&text).context(files::USERS)
 }
 
 impl Lab {

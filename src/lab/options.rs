@@ -17,7 +17,7 @@ pub struct Options {
     pub admin: u16,
     /// Ports of the Front Ends' external site, 0 = the kernel chooses. Default 4443 and 8080.
     pub front_end: Ports,
-    /// Ports of the internal site and of Office Web Apps; `None` is 443 and 80 where that is
+    /// Ports of the internal site, of Office Web Apps and of Exchange; `None` is 443 and 80 where that is
     /// allowed, otherwise 10443 and 10080.
     pub internal: Option<Ports>,
     /// How long the event channel is held when a request names no `timeout`. Default 180 s.

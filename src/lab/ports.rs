@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::lab::{
     Options,
     config::Listen,
-    estate::{Estate, Server, SiteKind},
+    estate::{Estate, Role, Server, SiteKind},
 };
 
 /// The two ports of a web site; 0 = the kernel chooses.
@@ -84,8 +84,10 @@ pub(super) fn of_server(
             (site, false, internal.http, "--internal-http"),
         ]
     };
-    if server.pool.is_none() {
-        return inside(SiteKind::OfficeWebApps).to_vec();
+    match server.role {
+        Role::FrontEnd(_) => {}
+        Role::OfficeWebApps => return inside(SiteKind::OfficeWebApps).to_vec(),
+        Role::Exchange => return inside(SiteKind::Exchange).to_vec(),
     }
     let outside = [
         (SiteKind::External, true, front_end.https, "--front-end-https"),

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::lab::estate::SiteKind;
+use crate::lab::{
+    config::{EXCHANGE_PROBE, LYNC_PROBE, OWAS_PROBE},
+    estate::SiteKind,
+};
 
 /// A request and what became of it.
 #[derive(Clone, Debug)]
@@ -47,13 +50,13 @@ pub enum Outcome {
 }
 
 impl Seen {
-    /// Whether this looks like a health check: asks for autodiscover or `/hosting/discovery`
-    /// without having come through a proxy.
+    /// Whether this looks like a health check: asks for autodiscover, `/hosting/discovery`
+    /// or `/ews/healthcheck.htm` without having come through a proxy.
     pub fn is_probe(&self) -> bool {
         let path = self.target.split('?').next().unwrap_or(&self.target);
         self.forwarded_for.is_none()
             && self.method == "GET"
-            && [super::config::LYNC_PROBE, super::config::OWAS_PROBE]
+            && [LYNC_PROBE, OWAS_PROBE, EXCHANGE_PROBE]
                 .iter()
                 .any(|probe| path.eq_ignore_ascii_case(probe))
     }

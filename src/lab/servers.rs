@@ -9,13 +9,14 @@ use crate::lab::{
     Options,
     certificates::Identity,
     context::Context,
-    estate::{Estate, Server, SiteKind},
+    estate::{Estate, Role, Server, SiteKind},
     files::{ServerEntry, Sockets},
     identities::Identities,
     ports,
     seen::Seen,
     server::{Simulated, Socket},
     ucwa,
+    users::Users,
 };
 
 /// The simulated servers, shared by the lab and its control port.
@@ -60,13 +61,14 @@ pub(super) fn simulate(
     estate: &Arc<Estate>,
     identities: &Identities,
     seen: &broadcast::Sender<Seen>,
+    users: &Arc<Users>,
 ) -> Result<Vec<Simulated>> {
     let internal = ports::internal(options, estate);
     let pools: [Arc<ucwa::Applications>; 2] = Default::default();
     let connections = Arc::default();
     let simulate = |(server, identity): (&Server, &Identity)| {
         let overloaded = Arc::default();
-        let applications = server.pool.and_then(|index| pools.get(index)).cloned();
+        let applications = server.pool().and_then(|index| pools.get(index)).cloned();
         let socket = |(site, tls, port, option): (SiteKind, bool, u16, &'static str)| Socket {
             context: Context {
                 estate: estate.clone(),
@@ -78,6 +80,7 @@ pub(super) fn simulate(
                 poll: options.poll,
                 overloaded: Arc::clone(&overloaded),
                 seen: seen.clone(),
+                users: Arc::clone(users),
                 connections: Arc::clone(&connections),
             },
             option,
@@ -99,12 +102,13 @@ pub(super) fn entry(estate: &Estate, simulated: &Simulated) -> Option<ServerEntr
     Some(ServerEntry {
         name: server.name.into(),
         fqdn: server.fqdn.clone(),
-        farm: server
-            .pool
-            .and_then(|index| estate.pools.get(index))
-            .map_or("owas", |pool| pool.farm)
-            .into(),
-        external: sockets(SiteKind::External).or_else(|| sockets(SiteKind::OfficeWebApps))?,
+        farm: match server.role {
+            Role::FrontEnd(index) => estate.pools.get(index)?.farm,
+            Role::OfficeWebApps => "owas",
+            Role::Exchange => "exchange",
+        }
+        .into(),
+        external: SiteKind::PUBLISHED.into_iter().find_map(sockets)?,
         internal: sockets(SiteKind::Internal),
         certificate: format!("{}.pem", server.name),
     })

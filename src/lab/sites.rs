@@ -16,6 +16,8 @@ pub(super) enum Action {
     Answer(Answer),
     /// The answer depends on the body.
     WithBody(fn(&Context, &Request, &[u8]) -> Answer),
+    /// Sign the caller in, then say who it is.
+    Windows,
     /// Hold the event channel.
     Hold(Poll),
     /// One of the tools for tests below `/lab`.
@@ -41,10 +43,11 @@ pub(super) fn action(context: &Context, request: &Request) -> Action {
             None => not_found(),
         };
     }
-    if context.site == SiteKind::OfficeWebApps {
-        return Action::Answer(office_web_apps(context, path));
+    match context.site {
+        SiteKind::OfficeWebApps => Action::Answer(office_web_apps(context, path)),
+        SiteKind::Exchange => exchange(context, path),
+        SiteKind::External | SiteKind::Internal => front_end(context, request, path),
     }
-    front_end(context, request, path)
 }
 
 fn front_end(context: &Context, request: &Request, path: &[String]) -> Action {
@@ -58,7 +61,7 @@ fn front_end(context: &Context, request: &Request, path: &[String]) -> Action {
         return Action::Answer(Answer::error(403, "Forbidden: SSL required"));
     }
     if WINDOWS.contains(&directory) || (internal && WINDOWS_INTERNAL.contains(&directory)) {
-        return Action::Answer(tickets::windows());
+        return Action::Windows;
     }
     Action::Answer(match directory {
         "webticket" => return web_ticket(context, request, below),
@@ -119,7 +122,7 @@ fn web_ticket(context: &Context, request: &Request, below: &[String]) -> Action 
         ["oauthtoken"] => Action::WithBody(tickets::oauth_token),
         ["webticketservice.svc", "mex"] => Action::Answer(tickets::metadata(context, request)),
         ["webticketservice.svc", "auth"] => Action::WithBody(tickets::soap),
-        ["webticketservice.svc"] => Action::Answer(tickets::windows()),
+        ["webticketservice.svc"] => Action::Windows,
         _ => not_found(),
     }
 }
@@ -146,6 +149,18 @@ fn office_web_apps(context: &Context, path: &[String]) -> Answer {
     }
 }
 
+/// Exchange's virtual directories. Plain HTTP serves them too, as with SSL offloading.
+fn exchange(context: &Context, path: &[String]) -> Action {
+    match first(path) {
+        Some((_, [page])) if page == "healthcheck.htm" => {
+            let fqdn = context.server.fqdn.to_uppercase();
+            Action::Answer(Answer::html(200, format!("200 OK<br/>{fqdn}")))
+        }
+        Some(("ews" | "mapi" | "rpc", _)) => Action::Windows,
+        _ => not_found(),
+    }
+}
+
 fn first(path: &[String]) -> Option<(&str, &[String])> {
     path.split_first().map(|(first, rest)| (first.as_str(), rest))
 }
@@ -166,6 +181,7 @@ mod tests {
         match action(context, &Request::new(&header)) {
             Action::Answer(answer) => answer,
             Action::WithBody(answer) => answer(context, &Request::new(&header), b""),
+            Action::Windows => tickets::windows(),
             Action::Hold(_) | Action::Tool(_) => panic!("{target} is not answered at once"),
         }
     }
@@ -249,6 +265,19 @@ mod tests {
         assert!(body(&answer).contains("https://wac.contoso.com/p/"));
         assert_eq!(ask(&context, "wac.contoso.com", "/op/view.aspx").status, 200);
         assert_eq!(ask(&context, "wac.contoso.com", "/meet/").status, 404);
+    }
+
+    #[test]
+    fn exchange_asks_who_it_is_everywhere_but_for_its_health() {
+        let context = context("exch01", SiteKind::Exchange, true);
+        for target in ["/EWS/Exchange.asmx", "/mapi/emsmdb/?MailboxId=1", "/rpc/rpcproxy.dll"] {
+            assert_eq!(ask(&context, "mail.contoso.com", target).status, 401, "{target}");
+        }
+        for target in ["/ews/healthcheck.htm", "/mapi/HealthCheck.htm"] {
+            let answer = ask(&context, "mail.contoso.com", target);
+            assert_eq!(body(&answer), "200 OK<br/>EXCH01.CONTOSO.LOCAL");
+        }
+        assert_eq!(ask(&context, "mail.contoso.com", "/abs/").status, 404);
     }
 
     #[test]

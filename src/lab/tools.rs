@@ -20,6 +20,8 @@ use crate::lab::{
 pub(super) enum Tool {
     /// Everything about the request, as JSON.
     Echo,
+    /// Whom this TCP connection is authenticated as; never asks for credentials.
+    WhoAmI,
     /// `count` pieces of `bytes` bytes, one every `every`; chunked, or with Content-Length.
     Drip { bytes: usize, every: Duration, count: usize, length: bool },
     /// Takes the body, answers its size and digest.
@@ -45,6 +47,7 @@ impl Tool {
         let below: Vec<&str> = below.iter().map(String::as_str).collect();
         Some(match below.as_slice() {
             ["echo", ..] => Self::Echo,
+            ["whoami"] => Self::WhoAmI,
             ["drip"] => Self::Drip {
                 bytes: usize::try_from(request.number("bytes", 10).min(MAX_PIECE)).ok()?,
                 every: Duration::from_millis(request.number("every", 100)),
@@ -81,6 +84,10 @@ impl Tool {
             Self::Echo => {
                 let (length, digest) = digest_of_body(session, request).await?;
                 echo(context, caller, &session.to_h1_raw(), length, &digest)
+            }
+            Self::WhoAmI => {
+                let (length, _) = digest_of_body(session, request).await?;
+                super::windows::who(context, caller, request, length)
             }
             Self::Upload => {
                 let (length, digest) = digest_of_body(session, request).await?;

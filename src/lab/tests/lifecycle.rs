@@ -27,7 +27,7 @@ async fn a_stopped_server_refuses_and_comes_back_at_its_old_address() {
     lab.start_server("fe01").await.unwrap();
     assert_eq!(external(&lab, "fe01").await.get(WEB, "/dialin/", "").await.status, 200);
     let error = lab.stop("fe09").await.unwrap_err().to_string();
-    assert!(error.contains("fe01, fe02, fe03, owas01"), "{error}");
+    assert!(error.contains("fe01, fe02, fe03, owas01, exch01"), "{error}");
 
     lab.shutdown().await;
     assert!(TcpStream::connect(sockets.https).is_err());
@@ -44,7 +44,7 @@ async fn the_control_port_stops_and_starts_servers() {
         Client::plain(control).await.post(host, target, "", "").await
     };
     let reply = post(&host, "/stop/fe02").await;
-    assert_eq!(reply.json()["running"], serde_json::json!(["fe01", "fe03", "owas01"]));
+    assert_eq!(reply.json()["running"], serde_json::json!(["fe01", "fe03", "owas01", "exch01"]));
     assert!(TcpStream::connect(https).is_err());
     assert_eq!(post(&host, "/start/fe02").await.status, 200);
     assert!(TcpStream::connect(https).is_ok());
@@ -65,7 +65,7 @@ async fn lab_json_and_the_certificates_say_where_everything_is() {
     let (dir, lab) = lab().await;
     let text = fs::read_to_string(dir.path().join("lab.json")).unwrap();
     let manifest: Manifest = serde_json::from_str(&text).unwrap();
-    assert_eq!(manifest.servers.len(), 4);
+    assert_eq!(manifest.servers.len(), 5);
     for entry in &manifest.servers {
         assert!(TcpStream::connect(entry.external.https).is_ok(), "{entry:?}");
         assert!(TcpStream::connect(entry.external.http).is_ok(), "{entry:?}");
@@ -76,14 +76,21 @@ async fn lab_json_and_the_certificates_say_where_everything_is() {
         manifest.servers.iter().map(|it| (it.name.as_str(), it.farm.as_str())).collect();
     assert_eq!(
         names,
-        [("fe01", "lyncweb-a"), ("fe02", "lyncweb-a"), ("fe03", "lyncweb-b"), ("owas01", "owas")]
+        [
+            ("fe01", "lyncweb-a"),
+            ("fe02", "lyncweb-a"),
+            ("fe03", "lyncweb-b"),
+            ("owas01", "owas"),
+            ("exch01", "exchange"),
+        ]
     );
     let pem = fs::read(dir.path().join(&manifest.files.certificate)).unwrap();
     let certificate = X509::from_pem(&pem).unwrap();
     for name in &manifest.external_names {
         assert!(certificate.check_host(name).unwrap(), "{name}");
     }
-    for name in [&manifest.files.key, &manifest.files.pfx, &"fe01.key".to_string()] {
+    let secrets = [&manifest.files.key, &manifest.files.pfx, &manifest.files.users];
+    for name in secrets.into_iter().chain([&"fe01.key".to_string()]) {
         let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }

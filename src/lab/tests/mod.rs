@@ -2,6 +2,7 @@
 
 mod client;
 mod lifecycle;
+mod ntlm;
 mod protocol;
 mod tools;
 
