@@ -20,3 +20,4 @@ mod reload;
 mod stop;
 mod streams;
 mod tls;
+mod windows;

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod certificates;
 pub mod client;
 pub mod frontgate;
+pub mod lab;
 pub mod load;
 
 use std::time::{Duration, Instant};
