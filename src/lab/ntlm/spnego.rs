@@ -34,15 +34,15 @@ impl<'a> Token<'a> {
     /// Reads one; `None` when it is not well-formed.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         let mut outer = Der(bytes);
-        let token = match bytes.first()? {
-            &APPLICATION => {
+        let token = match *bytes.first()? {
+            APPLICATION => {
                 let mut inner = Der(outer.element(APPLICATION)?);
                 (inner.element(OID)? == SPNEGO).then_some(())?;
                 let init = inner.element(INIT)?;
                 inner.end()?;
                 Self::init(init)?
             }
-            &RESPONSE => Self::response(outer.element(RESPONSE)?)?,
+            RESPONSE => Self::response(outer.element(RESPONSE)?)?,
             _ => return None,
         };
         outer.end()?;

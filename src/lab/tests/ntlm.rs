@@ -1,6 +1,6 @@
 //! Windows authentication over real connections: with curl, and message by message.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{net::SocketAddr, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -17,8 +17,18 @@ use crate::lab::{
 const WEB: &str = "lyncweb.contoso.com";
 const MAIL: &str = "mail.contoso.com";
 
-/// curl to `address` under `host`, with a path for each `arguments`; its standard output.
+/// curl to `address`, which `URL` in `arguments` stands for, as `host`; its standard output.
 async fn curl(lab: &Lab, address: SocketAddr, host: &str, arguments: &[&str]) -> String {
+    curl_with(lab, address, host, arguments, &[]).await
+}
+
+async fn curl_with(
+    lab: &Lab,
+    address: SocketAddr,
+    host: &str,
+    arguments: &[&str],
+    environment: &[(&str, &Path)],
+) -> String {
     let port = address.port();
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--max-time", "15", "--noproxy", "*"])
@@ -26,6 +36,7 @@ async fn curl(lab: &Lab, address: SocketAddr, host: &str, arguments: &[&str]) ->
         .arg(lab.dir().join("internal-ca.pem"))
         .args(["--resolve", &format!("{host}:{port}:{}", address.ip())])
         .args(arguments.iter().map(|it| it.replace("URL", &format!("https://{host}:{port}"))))
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let out = soon("curl", curl.output()).await.unwrap();
@@ -214,14 +225,33 @@ async fn a_401_comes_before_the_body_and_the_connection_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_negotiates_without_ticket_and_is_offered_ntlm() {
-    let (_dir, lab) = lab().await;
+async fn curl_negotiates_where_its_gssapi_has_ntlm() {
+    let (dir, lab) = lab().await;
     let address = server(&lab, "fe01").external.https;
-    // Without a Kerberos ticket and without GSSAPI's NTLM, curl has nothing to send.
+    let credentials = dir.path().join("credentials");
+    std::fs::write(&credentials, "CONTOSO:user042:Passw0rd!042\n").unwrap();
+    // For gss-ntlmssp, which need not be installed: MIT Kerberos alone has no NTLM to offer.
+    let environment = [("NTLM_USER_FILE", credentials.as_path())];
+    let installed = Path::new("/etc/gss/mech.d/mech.ntlmssp.conf").exists();
     let arguments = ["--negotiate", "-u", ":", "-i", "URL/abs/"];
-    let answer = curl(&lab, address, WEB, &arguments).await;
-    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-    assert!(answer.contains("WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM"), "{answer}");
+    let answer = curl_with(&lab, address, WEB, &arguments, &environment).await;
+    if installed {
+        assert!(answer.contains("X-Lab-User: CONTOSO\\user042\r\n"), "{answer}");
+    } else {
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        let offers = "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n";
+        assert!(answer.contains(offers), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_kerberos_token_is_refused_and_the_connection_goes_on() {
+    let (_dir, lab) = lab().await;
+    let mut client = external(&lab, "fe01").await;
+    let token = format!("Negotiate {}", "YII/".repeat(16 * 1024));
+    let reply = ask(&mut client, "/abs/", &token).await;
+    assert_eq!(reply.all("WWW-Authenticate"), ["Negotiate", "NTLM"]);
+    assert_eq!(whoami(&mut client).await, Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]
