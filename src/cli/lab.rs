@@ -170,8 +170,9 @@ fn introduction(manifest: &Manifest, servers_only: bool) -> String {
     }
     let _ = writeln!(
         out,
-        "Password of every user: {}   (bob lives in pool B, everybody else in pool A)\n\n\
+        "Password of alice, bob and whoever has none in {}: {}   (bob lives in pool B)\n\n\
          Requests (time in UTC, server, site, scheme, method, host, path, status):",
+        manifest.dir.join(&manifest.files.users).display(),
         manifest.password
     );
     out
@@ -206,6 +207,7 @@ fn commands(manifest: &Manifest) -> Vec<String> {
             "lyncweb",
             "/WebTicket/oauthtoken",
         ),
+        https(&format!("--ntlm -u 'alice:{}' ", manifest.password), "mail", "/EWS/Exchange.asmx"),
         https("", "wac", "/hosting/discovery"),
         https("", "lyncweb2", "/lab/echo"),
     ]
