@@ -13,7 +13,7 @@ use super::{Ctx, respond};
 use crate::{
     farm::Farm,
     guard::{HeadLimits, inspect_h2},
-    listen::{self, Connection},
+    listen::{self, Connection, Handle},
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
     route::{
@@ -86,7 +86,10 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
     let host = requested_host(request, &connection)?;
     matches_sni(host.as_str(), &connection)?;
     let Some(listener) = live.listener(&connection.listener) else {
-        return Err(reason::HOST_NOT_PUBLISHED.into());
+        // Its listener is gone since the connection was made: 421 makes clients come back on a
+        // new one.
+        session.set_keepalive(None);
+        return Err(reason::HOST_NOT_PUBLISHED_TLS.into());
     };
     let target = request.raw_path();
     let mut parts = target.splitn(2, |b| *b == b'?');
@@ -180,13 +183,6 @@ fn forward(
         _ => ctx.server = farm.choose(&ctx.tried),
     }
     ctx.farm = Some(farm);
-    if session.is_http2() && !session.is_body_done() {
-        let request = session.req_header();
-        listen::body::expect(rule.body_timeout, || {
-            let path = String::from_utf8_lossy(request.raw_path()).into_owned();
-            format!("{} {path} HTTP/2.0", request.method)
-        });
-    }
     if ctx.server.is_none() { Err(reason::NO_SERVER.into()) } else { Ok(()) }
 }
 
@@ -211,7 +207,7 @@ fn hold(
     let place = if counted && !holds.counted(name) {
         let limits = &live.site.limits;
         let limits = pin::Limits { all: limits.pins, per_source: limits.pins_per_source };
-        let client = pin::Socket::of(connection.fd);
+        let client = Handle::of(connection.fd);
         let place = live.pins.admit(connection.client.ip(), client, limits, Instant::now());
         Some(place.ok_or(reason::TOO_MANY_PINS)?)
     } else {
@@ -236,7 +232,11 @@ pub(super) fn body(
     ctx: &mut Ctx,
 ) -> Result<()> {
     let length = body.as_ref().map_or(0, Bytes::len);
-    listen::body::progress(end);
+    if end {
+        listen::body::end();
+    } else {
+        listen::body::progress();
+    }
     ctx.received = ctx.received.saturating_add(length as u64);
     // Pingora ends an HTTP/2 body without Content-Length twice on the HTTP/1 side, and the second
     // terminator poisons the pooled connection (pingora#935). Test: h2_body_ends_once.

@@ -9,7 +9,10 @@ use pingora::{
 };
 
 use super::{Ctx, respond};
-use crate::reason::{self, Reason};
+use crate::{
+    listen,
+    reason::{self, Reason},
+};
 
 /// A reused connection that the server had already closed says so at once. A poll that hung for
 /// minutes did reach the server and is never replayed.
@@ -83,6 +86,7 @@ fn reason_of(error: &Error, ctx: &Ctx) -> Reason {
     };
     match (error.esource(), error.etype()) {
         // An error of our own, its reason settled where it was found.
+        _ if listen::body::stalled() => reason::BODY_TIMEOUT,
         (_, HTTPStatus(_)) => ctx.reason.unwrap_or(reason::INTERNAL),
         (ErrorSource::Downstream, _) if framing_broken(ctx) => reason::BAD_FRAMING,
         (ErrorSource::Downstream, ReadTimedout) => reason::BODY_TIMEOUT,

@@ -9,7 +9,7 @@ mod log;
 mod respond;
 mod server;
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub use self::{
     live::{Current, Live},
     log::refused,
 };
-use crate::listen::Arrival;
+use crate::listen::{self, Arrival};
 
 /// Frontgate as Pingora's proxy application.
 pub struct Forward {
@@ -80,7 +80,7 @@ impl ProxyHttp for Forward {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         fd: std::os::unix::io::RawFd,
@@ -88,6 +88,9 @@ impl ProxyHttp for Forward {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.connected(reused, fd);
+        if let (true, Some(rule)) = (session.is_http2() && !session.is_body_done(), &ctx.rule) {
+            listen::body::expect(rule.body_timeout, fd);
+        }
         Ok(())
     }
 
@@ -122,6 +125,17 @@ impl ProxyHttp for Forward {
             ctx.first_byte.get_or_insert(ctx.started.elapsed());
         }
         headers::from_server(session, response, ctx)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        _: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        listen::body::progress();
+        Ok(None)
     }
 
     async fn response_filter(

@@ -4,11 +4,14 @@
 
 use std::{
     future::Future,
+    os::fd::RawFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
+
+use super::Handle;
 
 tokio::task_local! {
     static BODY: Arc<Body>;
@@ -16,71 +19,105 @@ tokio::task_local! {
 
 #[derive(Default)]
 struct Body {
-    /// How long the client may stay silent, since when, and what it asked for; while a body is
-    /// expected.
-    expected: Mutex<Option<(Duration, Instant, String)>>,
+    state: Mutex<State>,
     announced: Notify,
 }
 
-/// A request whose body stopped.
-pub(super) struct Stalled {
-    /// `METHOD path HTTP/2.0`, for the log.
-    pub(super) request: String,
-    /// When its last byte came.
-    pub(super) begun: Instant,
+#[derive(Default)]
+struct State {
+    /// While a body is expected.
+    expected: Option<Expected>,
+    stalled: bool,
 }
 
-/// Says that a body is expected from now on; outside of an HTTP/2 stream it does nothing.
-pub fn expect(patience: Duration, request: impl FnOnce() -> String) {
+struct Expected {
+    /// How long the client may stay silent, and since when it is.
+    patience: Duration,
+    since: Instant,
+    /// The connection to the server, which is shut down to end the request.
+    server: Handle,
+}
+
+/// Says that a body is expected from now on, for the server at this descriptor; outside of an
+/// HTTP/2 stream it does nothing.
+pub fn expect(patience: Duration, server: RawFd) {
+    let Some(server) = Handle::of(server) else { return };
     let _ = BODY.try_with(|body| {
-        *body.lock() = Some((patience, Instant::now(), request()));
+        body.lock().expected = Some(Expected { patience, since: Instant::now(), server });
         body.announced.notify_one();
     });
 }
 
-/// Says that bytes came, or that the body is over.
-pub fn progress(end: bool) {
-    let _ = BODY.try_with(|body| match &mut *body.lock() {
-        expected @ Some(_) if end => *expected = None,
-        Some((_, since, _)) => *since = Instant::now(),
-        None => {}
+/// Says that bytes came, in whichever direction.
+pub fn progress() {
+    let _ = BODY.try_with(|body| {
+        if let Some(expected) = &mut body.lock().expected {
+            expected.since = Instant::now();
+        }
     });
 }
 
-/// Runs a request; drops it, and tells which, when its body stops for too long.
+/// Says that the body is over.
+pub fn end() {
+    let _ = BODY.try_with(|body| body.lock().expected = None);
+}
+
+/// Whether the request was ended because its body stopped.
+pub fn stalled() -> bool {
+    BODY.try_with(|body| body.lock().stalled).unwrap_or(false)
+}
+
+/// Runs a request and ends it when its body stops for too long: the connection to its server is
+/// shut down, so that it fails, is answered and logged as any other.
 ///
 /// SECURITY: a stalled upload must not hold its server connection until the farm's timeout.
 /// Test: h2_body_that_stalls_ends
-pub(super) async fn watched<T>(request: impl Future<Output = T>) -> Option<Stalled> {
+pub(super) async fn watched<T>(request: impl Future<Output = T>) -> T {
     let body = Arc::new(Body::default());
+    let request = BODY.scope(body.clone(), request);
+    tokio::pin!(request);
     tokio::select! {
         biased;
-        _ = BODY.scope(body.clone(), request) => None,
-        stalled = body.stalled() => Some(stalled),
+        done = &mut request => return done,
+        () = body.watch() => {}
     }
+    request.await
 }
 
 impl Body {
-    fn lock(&self) -> MutexGuard<'_, Option<(Duration, Instant, String)>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn stalled(&self) -> Stalled {
+    /// Resolves when the body has stopped.
+    async fn watch(&self) {
         loop {
-            let left = match &*self.lock() {
-                None => None,
-                Some((patience, since, request)) => {
-                    let left = patience.saturating_sub(since.elapsed());
-                    if left.is_zero() {
-                        return Stalled { request: request.clone(), begun: *since };
-                    }
-                    Some(left)
-                }
-            };
+            let left = self.left();
             match left {
-                Some(left) => tokio::time::sleep(left).await,
                 None => self.announced.notified().await,
+                Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
             }
         }
+    }
+
+    /// How long the client may still be silent; `None` while no body is expected. Nothing left:
+    /// the request is on its way to its end.
+    fn left(&self) -> Option<Duration> {
+        let mut state = self.lock();
+        let expected = state.expected.as_mut()?;
+        let left = expected.patience.saturating_sub(expected.since.elapsed());
+        if !left.is_zero() {
+            return Some(left);
+        }
+        // It is the server who is waited for: nobody reads what the client sends.
+        if expected.server.unsent() > 0 {
+            expected.since = Instant::now();
+            return Some(expected.patience);
+        }
+        expected.server.shut_down();
+        state.expected = None;
+        state.stalled = true;
+        Some(Duration::ZERO)
     }
 }

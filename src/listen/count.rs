@@ -58,6 +58,7 @@ impl Connections {
         let source = source.to_canonical();
         if self.total.fetch_add(1, Ordering::Relaxed) >= limit {
             self.total.fetch_sub(1, Ordering::Relaxed);
+            self.ended.notify_waiters();
             return None;
         }
         let full = self.with(source, |map| {
@@ -70,6 +71,7 @@ impl Connections {
         });
         if full {
             self.total.fetch_sub(1, Ordering::Relaxed);
+            self.ended.notify_waiters();
             return None;
         }
         Some(Admitted { all: self.clone(), source })

@@ -10,24 +10,24 @@ use tokio::{
 
 use super::Connection;
 
-/// How long, and how many bytes, a client may go on sending before it is cut.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a client may go on sending after our answer, and how long it may pause doing so. Many
+/// clients send a whole upload before they read; cut earlier, they see a reset and no answer.
+const LINGER: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Closes in good order: TLS says goodbye, and where the client is still sending, the rest is
-/// read for a moment. Closing a socket with unread bytes resets it, and the reset can overtake
+/// read for a while. Closing a socket with unread bytes resets it, and the reset can overtake
 /// our answer. The connection counts until this is over.
 pub(super) async fn farewell(mut stream: Stream, unread: bool, _counted: Arc<Connection>) {
+    let _ = timeout(GOODBYE, AsyncWriteExt::shutdown(&mut stream)).await;
+    if !unread {
+        return;
+    }
     let _ = timeout(LINGER, async {
-        let _ = AsyncWriteExt::shutdown(&mut stream).await;
-        let mut sink = [0u8; 4096];
-        let mut left = if unread { LINGER_BYTES } else { 0 };
-        while left > 0 {
-            match stream.read(&mut sink).await {
-                Ok(n @ 1..) => left = left.saturating_sub(n),
-                _ => break,
-            }
-        }
+        let mut sink = vec![0u8; 16 * 1024];
+        while let Ok(Ok(1..)) = timeout(PAUSE, stream.read(&mut sink)).await {}
     })
     .await;
 }

@@ -10,9 +10,12 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -42,6 +45,32 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a client may take nothing of what is written to it.
 const STALLED: Duration = Duration::from_secs(300);
 
+/// When bytes last moved on a connection.
+pub(super) struct Pulse {
+    begun: Instant,
+    /// Milliseconds since then.
+    moved: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { begun: Instant::now(), moved: AtomicU64::new(0) }
+    }
+}
+
+impl Pulse {
+    fn beat(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether nothing has moved for this long.
+    pub(super) fn still_for(&self, long: Duration) -> bool {
+        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        self.begun.elapsed().saturating_sub(moved) >= long
+    }
+}
+
 /// A client connection that hands out one request at a time.
 pub(super) struct Gate {
     /// Gone only once `drop` has handed it to the farewell.
@@ -57,6 +86,8 @@ pub(super) struct Gate {
     stalled: Option<Pin<Box<Sleep>>>,
     /// Runs while `ahead` is full.
     look_again: Option<Pin<Box<Sleep>>>,
+    /// Told whenever bytes are written.
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl Gate {
@@ -70,7 +101,14 @@ impl Gate {
             closed: false,
             stalled: None,
             look_again: None,
+            pulse: None,
         }
+    }
+
+    /// Has `pulse` told whenever bytes are written.
+    pub(super) fn with_pulse(mut self, pulse: Arc<Pulse>) -> Self {
+        self.pulse = Some(pulse);
+        self
     }
 
     /// Opens the gate for one request body.
@@ -206,6 +244,9 @@ impl AsyncWrite for Gate {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let write = Pin::new(inner).poll_write(cx, buf);
+        if let (true, Some(pulse)) = (write.is_ready(), &self.pulse) {
+            pulse.beat();
+        }
         self.unless_stalled(cx, write)
     }
 

@@ -160,7 +160,7 @@ async fn read_head(
                 // COMPAT: old browsers send an empty line behind a body (RFC 9112 2.2); it does
                 // not begin a request.
                 skip_empty_line(&mut gate.ahead);
-                if gate.ahead.is_empty() {
+                if gate.ahead.is_empty() || *gate.ahead == b"\r"[..] {
                     continue;
                 }
                 waiting = false;

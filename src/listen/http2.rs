@@ -24,8 +24,11 @@ use pingora::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Connection, Refusal, Settings, View, body};
-use crate::reason::{BAD_HEADER, BODY_TIMEOUT, Reason};
+use super::{
+    Connection, Refusal, Settings, View, body,
+    gate::{Gate, Pulse},
+};
+use crate::reason::BAD_HEADER;
 
 /// Malformed streams a connection may open before it is closed.
 const MALFORMED: usize = 32;
@@ -58,12 +61,24 @@ pub(super) async fn serve<SV>(
     let mut options = default_h2_options();
     options.max_concurrent_streams(u32::try_from(limits.h2_streams).unwrap_or(u32::MAX));
     options.max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX));
-    let preface = handshake(stream, Some(options));
-    let Ok(Ok(mut http2)) = timeout(limits.header_timeout, preface).await else { return };
+    let pulse = Arc::new(Pulse::default());
+    // The gate stands open: it is there for its deadline on writes and for its farewell.
+    connection.upgraded.store(true, Ordering::Relaxed);
+    let gate = Gate::new(stream, connection.clone()).with_pulse(pulse.clone());
+    let preface = timeout(limits.header_timeout, handshake(Box::new(gate), Some(options)));
+    let mut http2 = tokio::select! {
+        biased;
+        shaken = preface => match shaken {
+            Ok(Ok(http2)) => http2,
+            _ => return,
+        },
+        _ = shutdown.wait_for(|stop| *stop) => return,
+    };
     let streams = Arc::new(Streams::default());
     let (mut malformed, mut stopping) = (0, false);
     loop {
-        let patience = if stopping { GOODBYE } else { limits.keep_alive.max(GOODBYE / 2) };
+        let patience =
+            if stopping { GOODBYE } else { limits.keep_alive.max(Duration::from_secs(1)) };
         let next = tokio::select! {
             biased;
             _ = shutdown.wait_for(|stop| *stop), if !stopping => {
@@ -72,35 +87,35 @@ pub(super) async fn serve<SV>(
                 continue;
             }
             next = HttpSession::from_h2_conn(&mut http2, digest.clone()) => next,
-            () = streams.idle_for(patience) => return,
+            () = streams.idle_for(patience) => {
+                // What the handlers wrote may still be on its way to a slow reader.
+                if stopping && pulse.still_for(GOODBYE) {
+                    return;
+                }
+                // A client whose request crosses the end learns that it was not processed.
+                http2.graceful_shutdown();
+                stopping = true;
+                continue;
+            }
         };
         match next {
             Ok(Some(H2Accept::Session(session))) => {
                 let (proxy, shutdown, open) = (proxy.clone(), shutdown.clone(), streams.open());
-                let (connection, view) = (connection.clone(), view.clone());
                 tokio::spawn(async move {
                     let session = ServerSession::new_http2(session);
-                    let served = proxy.process_new_http(session, &shutdown);
-                    if let Some(stalled) = body::watched(served).await {
-                        tell(&*view, &connection, &stalled.request, stalled.begun, BODY_TIMEOUT);
-                    }
+                    body::watched(proxy.process_new_http(session, &shutdown)).await;
                     drop(open);
                 });
             }
             // Pingora has answered it: an authority that contradicts itself, for one.
             Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED => {
                 malformed += 1;
-                tell(&**view, connection, "", Instant::now(), BAD_HEADER);
+                let (started, reason) = (Instant::now(), BAD_HEADER);
+                view.refused(&Refusal { connection, started, head: b"", reason, sent: 0 });
             }
             _ => return,
         }
     }
-}
-
-/// One access log line for a request that ended outside of `forward`.
-fn tell(view: &dyn View, connection: &Connection, head: &str, started: Instant, reason: Reason) {
-    let head = head.as_bytes();
-    view.refused(&Refusal { connection, started, head, reason, sent: 0 });
 }
 
 /// The streams of one connection that are being served.

@@ -10,6 +10,7 @@ mod connection;
 mod count;
 mod farewell;
 mod gate;
+mod handle;
 mod http1;
 mod http2;
 mod socket;
@@ -22,6 +23,7 @@ use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;
 pub use connection::{Connection, ConnectionTls};
 pub use count::{Admitted, Connections};
+pub use handle::Handle;
 pub use http1::{Arrival, Refusal};
 pub use tls::acceptor;
 

@@ -2,15 +2,13 @@
 
 use std::{
     any::Any,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::RawFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use pingora::protocols::SocketDigest;
-
 use super::pins::Place;
 use crate::{
-    listen::Connection,
+    listen::{Connection, Handle},
     site::{Action, HostPattern, PathPattern, Rule, Server, Site},
 };
 
@@ -31,7 +29,7 @@ struct Hold {
     /// The rule that led here.
     rule: (HostPattern, PathPattern),
     /// Once there is one.
-    socket: Option<Socket>,
+    socket: Option<Handle>,
     /// Its place in the count; none while only an offer was seen.
     place: Option<Place>,
 }
@@ -86,7 +84,7 @@ impl Holds {
         let Some(hold) = all.iter_mut().find(|h| *h.farm == *farm) else { return false };
         let replaces = !reused && hold.socket.is_some();
         if !reused || hold.socket.is_none() {
-            hold.socket = Socket::of(fd);
+            hold.socket = Handle::of(fd);
         }
         if let (Some(place), Some(socket)) = (&hold.place, &hold.socket) {
             place.watches(socket);
@@ -147,69 +145,6 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(socket) = self.socket.take() {
             socket.shut_down();
-        }
-    }
-}
-
-/// A socket that somebody else owns, told apart from a later one with the same number by the
-/// kernel's cookie.
-#[derive(Clone, Copy, Debug)]
-pub struct Socket {
-    fd: RawFd,
-    cookie: u64,
-}
-
-impl Socket {
-    /// Remembers a socket that is open right now.
-    pub fn of(fd: RawFd) -> Option<Self> {
-        let cookie = SocketDigest::from_raw_fd(fd).socket_cookie().ok()?;
-        Some(Self { fd, cookie })
-    }
-
-    /// Ends both directions, if it still is that socket; its owner notices.
-    pub fn shut_down(self) {
-        // SAFETY: fcntl(2) on a number; a closed one is an error.
-        let copy = unsafe { libc::fcntl(self.fd, libc::F_DUPFD_CLOEXEC, 0) };
-        if copy < 0 {
-            return;
-        }
-        // SAFETY: the copy is ours, so it stays the same socket from here on.
-        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
-        let same = SocketDigest::from_raw_fd(copy.as_raw_fd()).socket_cookie();
-        if same.is_ok_and(|cookie| cookie == self.cookie) {
-            // SAFETY: shutdown(2) on a descriptor of ours.
-            unsafe { libc::shutdown(copy.as_raw_fd(), libc::SHUT_RDWR) };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        io::Read,
-        net::{TcpListener, TcpStream},
-    };
-
-    use super::*;
-
-    #[test]
-    fn only_the_same_socket_is_shut_down() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut one = TcpStream::connect(address).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        let socket = Socket::of(server.as_raw_fd()).unwrap();
-        let fd = server.as_raw_fd();
-        socket.shut_down();
-        assert_eq!(one.read(&mut [0; 1]).unwrap(), 0);
-        drop(server);
-        // Another socket under the same number is left alone.
-        let mut other = TcpStream::connect(address).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        if server.as_raw_fd() == fd {
-            socket.shut_down();
-            other.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
-            assert!(other.read(&mut [0; 1]).is_err(), "still open");
         }
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header};
 use pingora::http::ResponseHeader;
 
 pub use self::{
-    hold::{Holds, Socket},
+    hold::Holds,
     pins::{Limits, Pins, Place, UNPROVED},
 };
 use crate::{guard::headers::is_connection_auth, listen::Connection, site::ConnectionAuth};

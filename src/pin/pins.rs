@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::hold::Socket;
+use crate::listen::Handle;
 
 /// How long a pin may go without any answer other than 401.
 pub const UNPROVED: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ struct Entry {
     since: Instant,
     proved: AtomicBool,
     /// The client's and the server's socket, to be cut.
-    sockets: Mutex<Vec<Socket>>,
+    sockets: Mutex<Vec<Handle>>,
 }
 
 /// Limits on pins.
@@ -53,7 +53,7 @@ impl Pins {
     pub fn admit(
         self: &Arc<Self>,
         source: IpAddr,
-        client: Option<Socket>,
+        client: Option<Handle>,
         limits: Limits,
         now: Instant,
     ) -> Option<Place> {
@@ -131,7 +131,7 @@ pub struct Place {
 
 impl Place {
     /// Also this socket is cut when the pin has to go.
-    pub(super) fn watches(&self, socket: &Socket) {
+    pub(super) fn watches(&self, socket: &Handle) {
         let mut sockets = self.entry.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.truncate(1);
         sockets.push(*socket);

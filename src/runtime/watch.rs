@@ -65,7 +65,9 @@ impl Watch {
         }
         // Watching again what is watched is harmless, and finds a directory that was replaced.
         for directory in &wanted {
-            if let Err(e) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+            if let Err(e) = watcher.watch(directory, RecursiveMode::NonRecursive)
+                && !self.directories.contains(directory)
+            {
                 warn!("cannot watch {}: {e}", directory.display());
             }
         }
