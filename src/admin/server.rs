@@ -60,13 +60,14 @@ pub fn start(admin: &Admin, ready: &Arc<AtomicBool>) -> anyhow::Result<Vec<Runni
         hosts.push(host.to_owned());
     }
     let on_admin = Health { ready: ready.clone(), hosts: Some(hosts) };
-    let mut running = vec![listen("admin", &admin.listen, on_admin)?];
+    // Bound first, all of them: where one fails, none is left running.
+    let mut doors = vec![(bind_door("admin", &admin.listen)?, on_admin)];
     if let Some(address) = &admin.health {
         // Orchestrators ask by the pod's address, and there is nothing to steal here.
         let open = Health { ready: ready.clone(), hosts: None };
-        running.push(listen("health", address, open)?);
+        doors.push((bind_door("health", address)?, open));
     }
-    Ok(running)
+    Ok(doors.into_iter().map(|(door, app)| run(door, app)).collect())
 }
 
 /// Where connections come from.
@@ -84,8 +85,8 @@ impl Door {
     }
 }
 
-fn listen(what: &str, address: &AdminAddress, app: Health) -> anyhow::Result<Running> {
-    let door = match address {
+fn bind_door(what: &str, address: &AdminAddress) -> anyhow::Result<Door> {
+    Ok(match address {
         AdminAddress::Tcp(address) => {
             let socket =
                 bind(*address).with_context(|| format!("{what}: cannot bind {address}"))?;
@@ -99,10 +100,13 @@ fn listen(what: &str, address: &AdminAddress, app: Health) -> anyhow::Result<Run
             info!("{what}: http on unix:{}", path.display());
             Door::Unix(socket)
         }
-    };
+    })
+}
+
+fn run(door: Door, app: Health) -> Running {
     let (stop, shutdown) = watch::channel(false);
     let accepting = tokio::spawn(accept_all(door, Arc::new(app), shutdown));
-    Ok(Running { stop, accepting })
+    Running { stop, accepting }
 }
 
 /// A socket file that nobody listens on any more is replaced; anything else is left alone.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     admin,
-    forward::{Current, Forward},
+    forward::{Current, Forward, Live},
     listen::{self, Connections, Running},
     observe::AccessLog,
     pin::{Pins, UNPROVED},
@@ -89,22 +89,38 @@ impl Instance {
     /// Serves until a signal asks to stop; reloads meanwhile. Returns the exit code.
     pub(super) async fn serve(&self, mut signals: Signals, mut files: Watch) -> i32 {
         let sweeping = tokio::spawn(sweep(self.builder.pins.clone()));
+        let mut asked = None;
         let order = loop {
-            let asked = tokio::select! {
-                order = signals.next() => match order {
-                    Order::Terminate | Order::Interrupt => break order,
-                    Order::Reload => "SIGHUP",
-                    Order::Reopen => {
-                        self.reopen_log();
-                        continue;
-                    }
+            let reason = match asked.take() {
+                Some(reason) => reason,
+                None => tokio::select! {
+                    order = signals.next() => match order {
+                        Order::Terminate | Order::Interrupt => break order,
+                        Order::Reload => "SIGHUP",
+                        Order::Reopen => {
+                            self.reopen_log();
+                            continue;
+                        }
+                    },
+                    () = files.changed() => "a file changed",
                 },
-                () = files.changed() => "a file changed",
             };
-            tokio::select! {
-                () = reload(self, &mut files, asked) => {}
-                // A reload that is under way is given up: nothing may open a listener again.
-                order = signals.stop() => break order,
+            let reload = reload(self, &mut files, reason);
+            tokio::pin!(reload);
+            let stopped = loop {
+                tokio::select! {
+                    () = &mut reload => break None,
+                    order = signals.next() => match order {
+                        // A reload that is under way is given up: nothing may open a listener
+                        // again.
+                        Order::Terminate | Order::Interrupt => break Some(order),
+                        Order::Reload => asked = Some("SIGHUP"),
+                        Order::Reopen => self.reopen_log(),
+                    },
+                }
+            };
+            if let Some(order) = stopped {
+                break order;
             }
         };
         let code = stop(self, order, &mut signals).await;
@@ -114,57 +130,97 @@ impl Instance {
     }
 
     /// Takes over a new site. Connections and requests that it does not concern go on. Fails when
-    /// a new listener cannot be bound or the access log cannot be opened; then the old site
-    /// serves on, unchanged.
+    /// an address cannot be bound or the access log cannot be opened; then the old site serves
+    /// on, unchanged.
     pub(super) async fn apply(&self, site: &Arc<Site>) -> anyhow::Result<()> {
         let old = self.current.load().site.clone();
-        let sockets = self.bind_new(site).await?;
-        self.current.log.apply(&site.access_log).context("access log")?;
-        self.change_admin(&old.admin, &site.admin).await?;
-        self.current.store(self.builder.live(site.clone()).await?);
-        for (listener, socket) in sockets {
-            self.accept(listener, socket)?;
+        let mut closed = Vec::new();
+        match self.prepare(&old, site, &mut closed).await {
+            Ok((live, sockets)) => {
+                self.current.store(live);
+                for (listener, socket) in sockets {
+                    self.accept(listener, socket)?;
+                }
+                // A listener that is gone stops when its `Running` is dropped.
+                let stays = |address| site.listeners.iter().any(|l| l.address == address);
+                self.listeners().retain(|address, _| stays(*address));
+                Ok(())
+            }
+            Err(error) => {
+                self.reopen(closed);
+                Err(error)
+            }
         }
-        // A listener that is gone stops when its `Running` is dropped.
-        self.listeners().retain(|address, _| site.listeners.iter().any(|l| l.address == *address));
-        Ok(())
     }
 
-    /// Binds the listeners that the site adds. One that overlaps a listener which goes (say
-    /// `0.0.0.0:443` and `10.0.0.1:443`) waits for that one to close; should it then fail, the
-    /// old one comes back.
-    async fn bind_new(&self, site: &Site) -> anyhow::Result<Vec<Bound>> {
+    /// Everything of a reload that can fail. What had to be closed for it goes into `closed`.
+    async fn prepare(
+        &self,
+        old: &Site,
+        site: &Arc<Site>,
+        closed: &mut Vec<Arc<Listener>>,
+    ) -> anyhow::Result<(Live, Vec<Bound>)> {
+        let sockets = self.bind_new(site, closed).await?;
+        let live = self.builder.live(site.clone()).await?;
+        self.current.log.apply(&site.access_log).context("access log")?;
+        if let Err(error) = self.change_admin(&old.admin, &site.admin).await {
+            let _ = self.current.log.apply(&old.access_log);
+            return Err(error);
+        }
+        Ok((live, sockets))
+    }
+
+    /// Binds the listeners that the site adds. Listeners that go and overlap a new one (say
+    /// `0.0.0.0:443` and `10.0.0.1:443`) are closed first; those that can be bound without come
+    /// first of all.
+    async fn bind_new(
+        &self,
+        site: &Site,
+        closed: &mut Vec<Arc<Listener>>,
+    ) -> anyhow::Result<Vec<Bound>> {
+        let new = |l: &&Arc<Listener>| !self.listeners().contains_key(&l.address);
         let mut bound = Vec::new();
-        for listener in &site.listeners {
-            if self.listeners().contains_key(&listener.address) {
-                continue;
-            }
-            let error = match bind(listener) {
-                Ok(socket) => {
-                    bound.push((listener.clone(), socket));
-                    continue;
-                }
-                Err(error) => error,
-            };
-            let goes = |address: &SocketAddr| {
-                overlaps(address, &listener.address)
-                    && site.listeners.iter().all(|l| l.address != *address)
-            };
-            let address = self.listeners().keys().copied().find(goes);
-            let Some(old) = address.and_then(|address| self.listeners().remove(&address)) else {
-                return Err(error);
-            };
-            let spec = old.listener.clone();
-            old.close().await;
+        let mut later = Vec::new();
+        for listener in site.listeners.iter().filter(new) {
             match bind(listener) {
                 Ok(socket) => bound.push((listener.clone(), socket)),
-                Err(error) => {
-                    let back = bind(&spec).and_then(|socket| self.accept(spec, socket));
-                    return Err(back.err().unwrap_or(error));
-                }
+                Err(error) => later.push((listener, error)),
             }
         }
+        for (listener, error) in later {
+            let going: Vec<SocketAddr> = self
+                .listeners()
+                .keys()
+                .filter(|address| overlaps(address, &listener.address))
+                .filter(|address| site.listeners.iter().all(|l| l.address != **address))
+                .copied()
+                .collect();
+            if going.is_empty() && closed.iter().all(|c| !overlaps(&c.address, &listener.address)) {
+                return Err(error);
+            }
+            for address in going {
+                let running = self.listeners().remove(&address);
+                if let Some(running) = running {
+                    closed.push(running.listener.clone());
+                    running.close().await;
+                }
+            }
+            bound.push((listener.clone(), bind(listener)?));
+        }
         Ok(bound)
+    }
+
+    /// Opens the listeners of the old site again that a refused reload had closed.
+    fn reopen(&self, closed: Vec<Arc<Listener>>) {
+        for listener in closed {
+            let name = listener.name.clone();
+            let back = bind(&listener).and_then(|socket| self.accept(listener, socket));
+            if let Err(error) = back {
+                // Somebody took the address in between. Not ready, so that this is seen.
+                self.ready.store(false, Ordering::Release);
+                error!("listener {name} is lost: {error:#}; restart when the address is free");
+            }
+        }
     }
 
     async fn change_admin(&self, old: &site::Admin, new: &site::Admin) -> anyhow::Result<()> {
