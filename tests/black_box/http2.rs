@@ -173,4 +173,34 @@ fn h2_body_that_stalls_ends() {
     assert!(begun.elapsed() < Duration::from_secs(10));
     let line = frontgate.access_line("stalled", |l| l["reason"] == "body_timeout");
     assert_eq!((line["method"].as_str(), line["path"].as_str()), (Some("POST"), Some("/up")));
+    assert_eq!((line["status"].as_u64(), line["server"].as_str()), (Some(408), Some("fe01")));
+}
+
+/// What was answered is delivered, however slowly it is read, before the connection ends.
+#[test]
+fn h2_answers_reach_a_slow_reader_to_the_end() {
+    const SIZE: usize = 600_000;
+    let backend = Backend::plain(|wire, _| {
+        while read_head(wire).is_some() {
+            if reply(wire, &"x".repeat(SIZE)).is_err() {
+                return;
+            }
+        }
+    });
+    let limits = "limits: { keep_alive: 2s }\n";
+    let mut frontgate = Frontgate::with(&format!("{LISTENERS}{limits}{}", config(&backend)));
+    let read = |frontgate: &Frontgate| {
+        let mut curl = frontgate.curl("meet.contoso.com", "/x");
+        curl.args(["--http2", "--limit-rate", "60k", "-o", "/dev/null"]);
+        curl.args(["-w", "%{size_download} %{http_code}"]);
+        curl.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let (idle, stopping) = (read(&frontgate), read(&frontgate));
+    std::thread::sleep(Duration::from_secs(1)); // both are being answered
+    frontgate.signal(libc::SIGTERM);
+    for child in [idle, stopping] {
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stdout), format!("{SIZE} 200"));
+    }
+    assert_eq!(frontgate.exit_code(Duration::from_secs(40)), 0);
 }

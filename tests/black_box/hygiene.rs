@@ -185,3 +185,17 @@ fn an_empty_line_behind_a_body_is_nothing() {
     assert!(client.closed(), "silently, not with a 408");
     assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
 }
+
+/// COMPAT: many clients send the whole upload before they read.
+#[test]
+fn a_refused_upload_is_read_until_its_answer_is() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = Frontgate::start(&config(&backend));
+    let mut client = frontgate.plain();
+    client.send("POST /x HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 30000000\r\n\r\n");
+    for _ in 0..30 {
+        client.send(vec![b'x'; 1_000_000]);
+    }
+    let answer = client.answer(false);
+    assert_eq!((answer.status, answer.reason().as_str()), (404, "host_not_published"));
+}

@@ -165,3 +165,47 @@ fn an_address_can_widen_and_narrow_and_the_admin_side_can_move() {
     let admin = line.rsplit(" on ").next().unwrap().parse().unwrap();
     assert_eq!(Client::plain(admin).get("127.0.0.8", "/readyz").status, 200);
 }
+
+/// Whatever a refused reload had to close first is back, the admin side included.
+#[test]
+fn a_refused_reload_leaves_every_listener_as_it_was() {
+    let backend = Backend::plain(always("ok"));
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (free, admin) = (port(), port());
+    let taken = std::net::TcpListener::bind("127.0.0.5:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let text = |ip: &str, more: &str, health: &str| {
+        config("", "meet.*", backend.port())
+            .replace("127.0.0.2:0", &format!("{ip}:{free}"))
+            .replace(
+                "admin: { listen: 127.0.0.1:0 }",
+                &format!("admin: {{ listen: 127.0.0.1:{admin} }}\n{health}"),
+            )
+            .replace("certificates:", &format!("{more}certificates:"))
+    };
+    let frontgate = Frontgate::with(&text("0.0.0.0", "", ""));
+    let elsewhere: std::net::SocketAddr = format!("127.0.0.9:{free}").parse().unwrap();
+    let admin: std::net::SocketAddr = format!("127.0.0.1:{admin}").parse().unwrap();
+    let extra = format!("  - {{ name: taken, address: \"{taken}\" }}\n");
+    let bad_health = format!("health: {{ listen: \"{taken}\" }}\n");
+    let bad_log = |text: String| text.replace("path: access.log", "path: /dev/null/x/access.log");
+    for bad in [
+        text("127.0.0.1", &extra, ""),
+        text("127.0.0.1", "", &bad_health),
+        bad_log(text("127.0.0.1", "", "")),
+    ] {
+        let seen = frontgate.log_count("refused (");
+        frontgate.rewrite(&bad);
+        until("refusal", SOON, || (frontgate.log_count("refused (") > seen).then_some(()));
+        assert_eq!(Client::plain(elsewhere).ask(GET).text(), "ok");
+        assert_eq!(Client::plain(admin).get("localhost", "/readyz").status, 200);
+    }
+    // Two that go for one that comes.
+    let two = format!("  - {{ name: two, address: \"127.0.0.9:{free}\" }}\n");
+    for good in [text("127.0.0.1", &two, ""), text("0.0.0.0", "", "")] {
+        let seen = frontgate.log_count(" reloaded (");
+        frontgate.rewrite(&good);
+        until("reload", SOON, || (frontgate.log_count(" reloaded (") > seen).then_some(()));
+        assert_eq!(Client::plain(elsewhere).ask(GET).text(), "ok");
+    }
+}
