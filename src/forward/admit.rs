@@ -1,7 +1,7 @@
 //! May it pass, and where to: guard and route, before any server is chosen.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -47,19 +47,28 @@ pub(super) fn prepare(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
 
 /// Guard and route. `Ok(true)`: an answer was sent and the request is over.
 pub(super) async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-    match choose(session, ctx) {
-        Ok(()) => Ok(false),
-        Err(Answer::Plain(reason)) => {
+    let Err(answer) = choose(session, ctx) else { return Ok(false) };
+    if lost_ground(ctx) {
+        session.set_keepalive(None);
+    }
+    match answer {
+        Answer::Plain(reason) => {
             ctx.reason = Some(reason);
             respond::plain(session, reason).await?;
-            Ok(true)
         }
-        Err(Answer::Redirect { reason, status, location }) => {
+        Answer::Redirect { reason, status, location } => {
             ctx.reason = Some(reason);
             respond::redirect(session, reason, status, &location).await?;
-            Ok(true)
         }
     }
+    Ok(true)
+}
+
+/// Whether a reload took away what a pin of this connection was made with: the answer is its
+/// last one.
+fn lost_ground(ctx: &Ctx) -> bool {
+    let Some(connection) = &ctx.connection else { return false };
+    connection.pinned.load(Ordering::Relaxed) && Holds::of(connection).recheck(&ctx.live.site)
 }
 
 /// An answer that Frontgate gives itself.
@@ -164,7 +173,7 @@ fn forward(
     if request.version == Version::HTTP_2 && mode != ConnectionAuth::Off {
         return Err(reason::HTTP2_NOT_HERE.into());
     }
-    let pinned = connection.pinned.load(std::sync::atomic::Ordering::Relaxed);
+    let pinned = connection.pinned.load(Ordering::Relaxed);
     let verdict = pin::on_request(mode, &request.headers, pinned);
     if verdict == Verdict::Refused {
         return Err(reason::CONNECTION_AUTH_OFF.into());
@@ -194,7 +203,7 @@ fn hold(
     farm: &Farm,
     counted: bool,
 ) -> Result<(), Reason> {
-    connection.pinned.store(true, std::sync::atomic::Ordering::Relaxed);
+    connection.pinned.store(true, Ordering::Relaxed);
     let (live, name) = (ctx.live.clone(), &farm.spec().name);
     let holds = Holds::of(connection);
     // A reload took away what this sign-in was made with: one more answer, then it ends.

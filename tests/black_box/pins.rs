@@ -191,6 +191,13 @@ fn a_reload_that_changes_a_pin_allows_one_more_answer() {
     assert_eq!((last.status, last.header("connection")), (200, Some("close")));
     assert!(client.closed());
     assert_eq!(one.connections() + two.connections(), 3);
+    // A rule that is gone: one more answer, which is ours, and its server connection goes, too.
+    let mut third = frontgate.plain();
+    assert_eq!(third.ask(sign_in("carol")).status, 200);
+    reload(&config(&[("fe01", two.port())], "", "").replace("meet.*", "dialin.*"));
+    let last = third.ask(GET);
+    assert_eq!((last.status, last.header("connection")), (404, Some("close")));
+    assert!(third.closed());
 }
 
 #[test]
@@ -398,4 +405,52 @@ fn a_pinned_poll_ends_with_its_client() {
     std::thread::sleep(Duration::from_millis(100)); // the poll hangs at the server
     drop(client);
     assert!(until("end", SOON, || ended.lock().unwrap().take()));
+}
+
+/// A pin that gets nothing but 401 holds its place for half a minute.
+#[test]
+fn a_pin_that_never_signs_in_is_cut_after_thirty_seconds() {
+    let backend = server();
+    let frontgate = Frontgate::with(&config(&[("fe01", backend.port())], "", ""));
+    let mut never = frontgate.plain();
+    let mut offered = frontgate.plain();
+    let mut signed_in = frontgate.plain();
+    assert_eq!(never.ask(sign_in("nobody")).status, 401);
+    assert_eq!(offered.ask(GET).status, 401);
+    assert_eq!(signed_in.ask(sign_in("alice")).status, 200);
+    never.patience(Duration::from_secs(60));
+    let begun = Instant::now();
+    assert!(never.closed());
+    let held = begun.elapsed();
+    assert!((25..40).contains(&held.as_secs()), "{held:?}");
+    assert!(signed_in.ask(GET).text().starts_with("alice "));
+    assert_eq!(offered.ask(GET).status, 401, "an offer alone is no pin");
+}
+
+/// While Frontgate drains, everybody stays who they are.
+#[test]
+fn a_drain_mixes_nobody_up() {
+    let backend = server();
+    let mut frontgate = Frontgate::with(&config(
+        &[("fe01", backend.port())],
+        "shutdown: { delay: 2s, drain: 20s }\n",
+        "",
+    ));
+    let mut clients: Vec<_> = (0..12).map(|_| frontgate.plain()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        if n % 3 > 0 {
+            assert_eq!(client.ask(sign_in(&format!("user{n}"))).status, 200);
+        }
+    }
+    frontgate.signal(libc::SIGTERM);
+    for round in 0..3 {
+        for (n, client) in clients.iter_mut().enumerate() {
+            let answer = client.ask(GET);
+            match n % 3 {
+                0 => assert_eq!(answer.status, 401, "round {round}"),
+                _ => assert!(answer.text().starts_with(&format!("user{n} ")), "round {round}"),
+            }
+        }
+    }
+    assert_eq!(frontgate.exit_code(Duration::from_secs(15)), 0);
 }
