@@ -1,21 +1,30 @@
 //! Legal but unwise: what `check` warns of.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     config::{
         code,
-        compile::Compiled,
+        compile::{Compiled, plain_path},
         diagnostic::Findings,
         model::{
             Config,
             farm::{Farm, Verify},
+            name::PathPrefix,
             publish,
+            value::Timeout,
         },
         preset::Preset,
         read::At,
     },
-    site::{Action, HostPattern, PathPattern, Rule, Site},
+    site::{
+        Action, HostPattern, Rule, Site,
+        path::{meets, publishes, under},
+    },
 };
 
 /// Below this a long poll of a Lync client breaks before it has any use.
@@ -24,31 +33,64 @@ const SHORT: Duration = Duration::from_secs(60);
 /// Adds warnings about a configuration that compiles.
 pub fn lint(config: &Config, compiled: &Compiled, findings: &mut Findings) {
     let entries = config.publish.as_ref().map_or(&[][..], |list| list.items.as_slice());
+    let farms = || config.farms.iter().flat_map(|farms| &farms.items);
+    let site = &compiled.site;
     // A rule with a fault of its own may be meant for any farm.
     let broken = config.publish.as_ref().is_none_or(|list| list.broken);
     let complete = !broken && compiled.written.len() == entries.len();
-    for (name, farm) in config.farms.iter().flat_map(|farms| &farms.items) {
+    let used: HashSet<&str> = site.rules.iter().filter_map(|rule| farm_of(rule, site)).collect();
+    for (name, farm) in farms() {
         lint_farm(name, farm, findings);
-        if complete && !is_used(name, &compiled.site) {
+        if complete && !used.contains(name.as_str()) {
             findings
                 .add(code::UNUSED_FARM, &name.mark, format!("farm `{}` is not used", name.value))
                 .help("publish it, or remove it".to_string());
         }
     }
-    for (rule, index) in compiled.site.rules.iter().zip(&compiled.written) {
+    let written: HashMap<&str, &Farm> =
+        farms().map(|(name, farm)| (name.as_str(), &farm.value)).collect();
+    for (rule, index) in site.rules.iter().zip(&compiled.written) {
         if let Some(entry) = entries.get(*index) {
-            lint_host(rule, entry, &compiled.site, findings);
-            lint_reach(rule, entry, &compiled.site, findings);
-            lint_effect(rule, entry, &compiled.site, findings);
+            lint_host(rule, entry, config, site, findings);
+            lint_reach(rule, entry, site, findings);
+            match farm_of(rule, site) {
+                Some(name) => {
+                    if let Some(farm) = written.get(name) {
+                        lint_paths(rule, entry, farm, findings);
+                        lint_timeout(
+                            entry.timeout.as_ref(),
+                            farm,
+                            "the farm's counts then",
+                            findings,
+                        );
+                    }
+                }
+                None => lint_idle(entry, findings),
+            }
         }
     }
 }
 
-fn is_used(name: &str, site: &Site) -> bool {
-    site.rules.iter().any(|rule| match rule.action {
-        Action::Forward(id) => site.farms.get(id.0).is_some_and(|farm| &*farm.name == name),
-        Action::Deny | Action::Redirect(_) => false,
-    })
+/// The farm that a rule leads to.
+fn farm_of<'a>(rule: &Rule, site: &'a Site) -> Option<&'a str> {
+    match rule.action {
+        Action::Forward(id) => site.farms.get(id.0).map(|farm| &*farm.name),
+        Action::Deny | Action::Redirect(_) => None,
+    }
+}
+
+fn lint_timeout(
+    timeout: Option<&At<Timeout>>,
+    farm: &Farm,
+    otherwise: &str,
+    findings: &mut Findings,
+) {
+    let timeout = timeout.filter(|timeout| timeout.0 < SHORT);
+    if let Some(timeout) = timeout.filter(|_| farm.preset.value == Preset::Lync) {
+        findings
+            .add(code::SHORT_TIMEOUT, &timeout.mark, "Lync clients poll for longer than that")
+            .help(format!("leave it out: {otherwise}"));
+    }
 }
 
 fn lint_farm(name: &At<String>, farm: &Farm, findings: &mut Findings) {
@@ -58,12 +100,7 @@ fn lint_farm(name: &At<String>, farm: &Farm, findings: &mut Findings) {
             .add(code::VERIFY_OFF, &verify.mark, "the servers' certificates are not verified")
             .help("name your authority: `tls: { verify: chain, ca: … }`".to_string());
     }
-    let timeout = farm.timeout.as_ref().filter(|timeout| timeout.0 < SHORT);
-    if let Some(timeout) = timeout.filter(|_| farm.preset.value == Preset::Lync) {
-        findings
-            .add(code::SHORT_TIMEOUT, &timeout.mark, "Lync clients poll for longer than that")
-            .help("leave it out: the preset says 30m".to_string());
-    }
+    lint_timeout(farm.timeout.as_ref(), farm, "the preset says 30m", findings);
     let servers = farm.servers.as_ref().map_or(&[][..], |list| list.items.as_slice());
     if !servers.is_empty() && servers.iter().all(|server| server.weight.0 == 0) {
         let message = format!("every server of farm `{}` has weight 0", name.value);
@@ -80,12 +117,23 @@ fn lint_farm(name: &At<String>, farm: &Farm, findings: &mut Findings) {
     }
 }
 
-fn lint_host(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mut Findings) {
+fn lint_host(
+    rule: &Rule,
+    entry: &At<publish::Rule>,
+    config: &Config,
+    site: &Site,
+    findings: &mut Findings,
+) {
     let Some(host) = &entry.host else { return };
-    if let HostPattern::Prefix(prefix) = &rule.host
-        && site.domains.is_empty()
-    {
-        let message = format!("`{prefix}.*` takes any name that starts with `{prefix}.`");
+    let told = host.told();
+    if matches!(rule.host, HostPattern::Prefix(_)) && site.domains.is_empty() {
+        if config.domains.fault || config.domains.broken {
+            return;
+        }
+        let message = match told.strip_suffix('*') {
+            Some(start) => format!("`{told}` takes any name that starts with `{start}`"),
+            None => format!("`{told}` takes any name that starts like it"),
+        };
         findings
             .add(code::NO_DOMAINS, &host.mark, message)
             .help("say what the `*` may be: `domains: [contoso.com]`".to_string());
@@ -95,19 +143,25 @@ fn lint_host(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mut
     if !on_tls || site.certificates.is_empty() {
         return;
     }
-    let names: Vec<String> = match &rule.host {
-        HostPattern::Exact(name) => vec![name.to_string()],
+    // Each name, and how a message may show it.
+    let names: Vec<(String, String)> = match &rule.host {
+        HostPattern::Exact(name) => vec![(name.to_string(), told)],
         HostPattern::Prefix(prefix) => {
-            site.domains.iter().map(|domain| format!("{prefix}.{domain}")).collect()
+            let shown = |domain: String| match told.strip_suffix('*') {
+                Some(start) => format!("{start}{domain}"),
+                None => told.clone(),
+            };
+            let domains = config.domains.items.iter();
+            domains.map(|d| (format!("{prefix}.{}", d.0), shown(d.told()))).collect()
         }
-        HostPattern::Suffix(suffix) => vec![format!("*.{suffix}")],
+        HostPattern::Suffix(suffix) => vec![(format!("*.{suffix}"), told)],
     };
-    for name in names {
+    for (name, shown) in names {
         // A certificate's `*.contoso.com` covers the pattern of the same spelling.
         let covered = site.certificates.iter().any(|c| c.covers(&name) || c.names.contains(&name));
         if !covered {
             findings
-                .add(code::UNCOVERED_HOST, &host.mark, format!("no certificate covers `{name}`"))
+                .add(code::UNCOVERED_HOST, &host.mark, format!("no certificate covers `{shown}`"))
                 .help("clients will see a certificate for another name".to_string());
         }
     }
@@ -115,7 +169,8 @@ fn lint_host(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mut
 
 fn lint_reach(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mut Findings) {
     let known = |name: &Arc<str>| site.listeners.iter().any(|listener| listener.name == *name);
-    if rule.listeners.as_ref().is_some_and(|names| !names.iter().all(known)) {
+    let unknown = rule.listeners.as_ref().is_some_and(|names| !names.iter().all(known));
+    if unknown || entry.schemes.fault || entry.schemes.broken {
         return;
     }
     let faults = [
@@ -139,41 +194,66 @@ fn reachable(rule: &Rule, site: &Site, tls: bool) -> bool {
     })
 }
 
-fn lint_effect(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mut Findings) {
-    let Action::Forward(farm) = rule.action else {
-        let idle = [
-            ("allow_denied", entry.allow_denied.as_ref().map(|at| &at.mark)),
-            ("body_size", entry.body_size.as_ref().map(|at| &at.mark)),
-            ("timeout", entry.timeout.as_ref().map(|at| &at.mark)),
-        ];
-        for (key, mark) in idle.into_iter().filter_map(|(key, mark)| Some((key, mark?))) {
-            findings
-                .add(code::NO_EFFECT, mark, format!("`{key}` has no effect without `farm`"))
-                .help("remove it".to_string());
-        }
-        return;
-    };
-    let Some(farm) = site.farms.get(farm.0) else { return };
+/// Settings that only a farm can act on.
+fn lint_idle(entry: &publish::Rule, findings: &mut Findings) {
+    let idle = [
+        ("allow_denied", entry.allow_denied.as_ref().map(|at| &at.mark)),
+        ("body_size", entry.body_size.as_ref().map(|at| &at.mark)),
+        ("timeout", entry.timeout.as_ref().map(|at| &at.mark)),
+    ];
+    for (key, mark) in idle.into_iter().filter_map(|(key, mark)| Some((key, mark?))) {
+        findings
+            .add(code::NO_EFFECT, mark, format!("`{key}` has no effect without `farm`"))
+            .help("remove it".to_string());
+    }
+}
+
+/// What the farm's `deny_paths` and `plain_paths` leave of the rule.
+fn lint_paths(rule: &Rule, entry: &publish::Rule, farm: &Farm, findings: &mut Findings) {
+    let denied: Vec<&At<PathPrefix>> =
+        farm.deny_paths.iter().flat_map(|list| &list.items).collect();
+    let told = || denied.iter().map(|path| path.told()).collect::<Vec<_>>().join(", ");
     for path in entry.allow_denied.iter().flat_map(|list| &list.items) {
-        if !farm.deny_paths.iter().any(|denied| **denied == *path.0) {
-            let message = format!("`{}` is not among the farm's `deny_paths`", path.0);
-            findings
-                .add(code::NO_EFFECT, &path.mark, message)
-                .help(format!("denied are: {}", farm.deny_paths.join(", ")));
+        let near = |other: &str| {
+            under(path.0.as_bytes(), other.as_bytes()) || under(other.as_bytes(), path.0.as_bytes())
+        };
+        if !denied.iter().any(|denied| near(&denied.0)) {
+            let message = format!("`{}` is not among the farm's `deny_paths`", path.told());
+            let help = match denied.as_slice() {
+                [] => "remove it: the farm denies nothing".to_string(),
+                _ => format!("denied are: {}", told()),
+            };
+            findings.add(code::NO_EFFECT, &path.mark, message).help(help);
         }
     }
-    let prefix = match &rule.path {
-        PathPattern::Any => return,
-        PathPattern::Prefix(path) | PathPattern::Exact(path) => path,
-    };
-    let under = |denied: &str| {
-        prefix.strip_prefix(denied).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let denied = farm.deny_paths.iter().find(|denied| under(denied));
-    if let Some(denied) = denied.filter(|denied| !rule.allow_denied.contains(*denied)) {
-        let message = format!("the farm's `deny_paths` refuse everything under `{denied}`");
+    if entry.path.fault {
+        return;
+    }
+    let deny = denied.iter().map(|path| path.0.as_str());
+    let allow = rule.allow_denied.iter().map(|path| &**path);
+    if !publishes(&rule.path, deny, allow) {
+        let by = denied.iter().filter(|denied| meets(&rule.path, &denied.0));
+        let by = by.max_by_key(|denied| denied.0.len()).map(|denied| denied.told());
+        let by = by.unwrap_or_default();
         findings
-            .add(code::UNREACHABLE_RULE, &entry.path.mark, message)
-            .help(format!("to publish it all the same: `allow_denied: [{denied}]`"));
+            .add(
+                code::UNREACHABLE_RULE,
+                &entry.path.mark,
+                format!("the farm's `deny_paths` refuse everything under `{by}`"),
+            )
+            .help(format!("to publish it all the same: `allow_denied: [{by}]`"));
+    }
+    let plain = farm.plain_paths.as_ref().filter(|list| !list.items.is_empty() && !list.broken);
+    let Some(plain) = plain.filter(|_| rule.schemes.http) else { return };
+    if !plain.items.iter().any(|item| meets(&rule.path, &plain_path(item))) {
+        let told: Vec<String> = plain.items.iter().map(At::told).collect();
+        let mark = if entry.schemes.explicit { &entry.schemes.mark } else { &entry.path.mark };
+        findings
+            .add(
+                code::UNREACHABLE_RULE,
+                mark,
+                "the farm's `plain_paths` keep every plain http request from it",
+            )
+            .help(format!("publish it on https; plain http may reach: {}", told.join(", ")));
     }
 }

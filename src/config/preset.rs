@@ -12,7 +12,7 @@ use crate::{
             probe::Probe,
             value::{Port, StatusSet, Timeout},
         },
-        node::Node,
+        node::{Node, Value},
         read::{At, List, Read, word},
         record::Record,
         source::Mark,
@@ -71,12 +71,16 @@ impl Preset {
 impl Read for Preset {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         let found = word(node, WORDS, findings)?;
+        let shown = match &node.value {
+            Value::Scalar(scalar) => scalar.shown(),
+            _ => found,
+        };
         if let Some(protocol) = found.strip_prefix("exchange/") {
             findings
                 .add(
                     code::NOT_AVAILABLE,
                     &node.mark,
-                    format!("preset {found} is not available yet"),
+                    format!("preset `{shown}` is not available yet"),
                 )
                 .help("use `preset: none` and set `timeout`, `probe` and `deny_paths`".to_string());
             return Some(Self::Exchange(protocol));

@@ -1,6 +1,9 @@
 //! Filling the model from the tree: the trait, and the shapes all values have in common.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use serde_yaml::Value as Yaml;
 
@@ -36,12 +39,15 @@ pub struct At<T> {
     pub raw: Option<Arc<str>>,
     /// Whether the file says so; a default otherwise.
     pub explicit: bool,
+    /// Whether the file says something that cannot be read, which is a finding; then this is the
+    /// default in its place, and nothing should be concluded from it.
+    pub fault: bool,
 }
 
 impl<T> At<T> {
     /// A value that no file says.
     pub fn implied(value: T, mark: &Mark) -> Self {
-        Self { value, mark: mark.clone(), raw: None, explicit: false }
+        Self { value, mark: mark.clone(), raw: None, explicit: false, fault: false }
     }
 
     /// The place for the site.
@@ -54,6 +60,19 @@ impl At<String> {
     /// The text for messages: what the file says, never what the environment says.
     pub fn shown(&self) -> &str {
         self.raw.as_deref().unwrap_or(&self.value)
+    }
+}
+
+impl<T: Read> At<T> {
+    /// The value for messages: what the file says where the environment had a part in it, else
+    /// the value as it was understood.
+    // SECURITY: findings end up in logs and tickets, and variables carry secrets. Test:
+    // `leaks::no_message_shows_what_the_environment_says`.
+    pub fn told(&self) -> String {
+        if let Some(raw) = &self.raw {
+            return raw.to_string();
+        }
+        self.value.show().as_str().map_or_else(String::new, str::to_string)
     }
 }
 
@@ -131,8 +150,8 @@ impl<T: Read> Read for List<T> {
 pub struct Named<T> {
     /// Name and entry; every name once.
     pub items: Vec<(At<String>, At<T>)>,
-    /// Whether entries were left out.
-    pub broken: bool,
+    /// Names whose entries cannot be read and were left out.
+    pub faulty: BTreeSet<String>,
 }
 
 impl<T: PartialEq> PartialEq for Named<T> {
@@ -144,25 +163,38 @@ impl<T: PartialEq> PartialEq for Named<T> {
 impl<T: Read> Read for Named<T> {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            wrong_type(node, "a block of names", None, findings);
+            wrong_type(
+                node,
+                "a block of names",
+                "start it like `pool01: { servers: [fe01] }`".to_string(),
+                findings,
+            );
             return None;
         };
-        let mut named = Self { items: Vec::new(), broken: false };
-        for (index, entry) in entries.iter().enumerate() {
-            if report_duplicate(entries, index, code::DUPLICATE_FARM, findings) {
-                continue;
+        let mut named = Self { items: Vec::new(), faulty: BTreeSet::new() };
+        let mut seen = HashMap::new();
+        for entry in entries {
+            let first = *seen.entry(entry.key.as_str()).or_insert(entry);
+            let again = !std::ptr::eq(first, entry);
+            if again {
+                report_duplicate(first, entry, code::DUPLICATE_FARM, findings);
             }
+            // The second one is read for its findings alone.
             match read_at(&entry.value, findings) {
+                _ if again => {}
                 Some(value) => {
                     let name = At {
                         value: entry.key.clone(),
                         mark: entry.mark.clone(),
                         raw: None,
                         explicit: true,
+                        fault: false,
                     };
                     named.items.push((name, value));
                 }
-                None => named.broken = true,
+                None => {
+                    named.faulty.insert(entry.key.clone());
+                }
             }
         }
         Some(named)
@@ -181,7 +213,7 @@ pub fn read_at<T: Read>(node: &Node, findings: &mut Findings) -> Option<At<T>> {
         Value::Scalar(scalar) => scalar.raw.clone(),
         _ => None,
     };
-    Some(At { value, mark: node.mark.clone(), raw, explicit: true })
+    Some(At { value, mark: node.mark.clone(), raw, explicit: true, fault: false })
 }
 
 /// As it would stand in a file; what came from the environment goes back to its name.
@@ -198,12 +230,23 @@ pub fn show_at<T: Read>(at: &At<T>) -> Yaml {
 pub fn scalar<'a>(node: &'a Node, expected: &str, findings: &mut Findings) -> Option<&'a Scalar> {
     match &node.value {
         Value::Scalar(scalar) if scalar.text.is_empty() => {
-            findings.add(code::EMPTY_VALUE, &node.mark, format!("{expected} is expected here"));
+            let help = match &scalar.raw {
+                Some(raw) => format!("`{raw}` is empty: set the variable"),
+                None => "write a value between the quotes, or delete the line".to_string(),
+            };
+            findings
+                .add(code::EMPTY_VALUE, &node.mark, format!("{expected} is expected here"))
+                .help(help);
             None
         }
         Value::Scalar(scalar) => Some(scalar),
         _ => {
-            wrong_type(node, expected, None, findings);
+            let help = match &node.value {
+                Value::List(_) => "one value only, without `[ ]` or `- `".to_string(),
+                Value::Map(_) => "one value only, without keys".to_string(),
+                _ => format!("write {expected}"),
+            };
+            wrong_type(node, expected, help, findings);
             None
         }
     }
@@ -239,23 +282,18 @@ pub fn wrong_type(
 ) {
     if !matches!(node.value, Value::Broken) {
         let message = format!("{expected} is expected here, not {}", node.kind());
+        let help = help.into().unwrap_or_else(|| format!("write {expected}"));
         findings.add(code::WRONG_TYPE, &node.mark, message).help(help);
     }
 }
 
-/// Reports the entry at `index` if an earlier one has the same key.
+/// Reports that `entry` has the same key as `first`.
 pub fn report_duplicate(
-    entries: &[Entry],
-    index: usize,
+    first: &Entry,
+    entry: &Entry,
     code: &'static Code,
     findings: &mut Findings,
-) -> bool {
-    let Some((entry, earlier)) = entries.get(..=index).and_then(<[Entry]>::split_last) else {
-        return false;
-    };
-    let Some(first) = earlier.iter().find(|other| other.key == entry.key) else {
-        return false;
-    };
+) {
     let place = first.mark.seen_from(&entry.mark);
     let message = if code == code::DUPLICATE_FARM {
         format!("farm `{}` is already defined at {place}", entry.key)
@@ -266,7 +304,6 @@ pub fn report_duplicate(
         .add(code, &entry.mark, message)
         .related(&first.mark, "the first one is here")
         .help("keep one of the two".to_string());
-    true
 }
 
 /// Defines a value that is one of a few words.
@@ -318,7 +355,7 @@ pub fn word(
         return Some(found);
     }
     // Short words are near to everything.
-    let long = scalar.text.chars().count() > 3;
+    let long = scalar.text.chars().count() > 3 && scalar.raw.is_none();
     let help = match nearest(&scalar.text, words.iter().copied()).filter(|_| long) {
         Some(near) => format!("did you mean `{near}`? It can be: {list}"),
         None => format!("it can be: {list}"),

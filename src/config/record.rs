@@ -1,7 +1,7 @@
 //! Blocks of fixed keys: the `record!` macro makes the struct, its reading, its showing and its
 //! documentation from one list of keys.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::HashMap};
 
 use serde_yaml::{Mapping, Value as Yaml};
 
@@ -54,8 +54,11 @@ impl<R: Record> Read for R {
             wrong_type(node, "a block of keys", format!("its keys: {keys}"), findings);
             return None;
         };
-        check_keys(entries, R::KEYS, findings);
-        Some(R::from_block(&Block::new::<R>(Some(entries), &node.mark), findings))
+        let unknown = check_keys(entries, R::KEYS, findings);
+        let block = Block::new::<R>(Some(entries), &node.mark);
+        // What is missing may be what the unknown key was meant to be.
+        block.broken.set(unknown);
+        Some(R::from_block(&block, findings))
     }
 
     fn show(&self) -> Yaml {
@@ -108,6 +111,11 @@ impl<'a> Block<'a> {
     /// A key that may be there.
     pub fn optional<T: Read>(&self, key: &str, findings: &mut Findings) -> Option<At<T>> {
         let entry = self.find(key)?;
+        let repeated = |other: &&Entry| other.key == key && !std::ptr::eq(*other, entry);
+        for other in self.entries.into_iter().flatten().filter(repeated) {
+            // For its findings alone.
+            let _: Option<At<T>> = read_at(&other.value, findings);
+        }
         if matches!(entry.value.value, Value::Null) {
             findings
                 .add(code::EMPTY_VALUE, &entry.mark, format!("`{key}` has no value"))
@@ -122,13 +130,12 @@ impl<'a> Block<'a> {
 
     /// A key with a default.
     pub fn or_default<T: Read>(&self, key: &str, value: T, findings: &mut Findings) -> At<T> {
-        self.optional(key, findings).unwrap_or_else(|| At::implied(value, self.mark))
+        self.optional(key, findings).unwrap_or_else(|| self.implied(key, value))
     }
 
     /// A block inside this one, all of whose keys have defaults or may be missing.
     pub fn section<R: Record>(&self, key: &str, findings: &mut Findings) -> At<R> {
-        self.optional(key, findings)
-            .unwrap_or_else(|| At::implied(R::defaults(self.mark), self.mark))
+        self.optional(key, findings).unwrap_or_else(|| self.implied(key, R::defaults(self.mark)))
     }
 
     /// A key that is not available yet.
@@ -159,8 +166,13 @@ impl<'a> Block<'a> {
                 found
             }
             Some(found) => found,
-            None => At::implied(default, self.mark),
+            None => self.implied(key, default),
         }
+    }
+
+    /// The default of a key that is not there or cannot be read.
+    fn implied<T>(&self, key: &str, value: T) -> At<T> {
+        At { fault: self.find(key).is_some(), ..At::implied(value, self.mark) }
     }
 
     fn not_available(&self, key: &str, message: String, help: &str, findings: &mut Findings) {
@@ -176,8 +188,11 @@ pub fn shown<const N: usize>(entries: [(&str, Option<Yaml>); N]) -> Yaml {
     Yaml::Mapping(entries.filter(|(_, value)| !empty(value)).collect())
 }
 
-fn check_keys(entries: &[Entry], keys: &[Key], findings: &mut Findings) {
-    for (index, entry) in entries.iter().enumerate() {
+/// Reports unknown and repeated keys; whether there are unknown ones.
+fn check_keys(entries: &[Entry], keys: &[Key], findings: &mut Findings) -> bool {
+    let mut seen = HashMap::new();
+    let mut unknown = false;
+    for entry in entries {
         if !keys.iter().any(|key| key.name == entry.key) {
             let names = || keys.iter().map(|key| key.name);
             let help = match nearest(&entry.key, names()) {
@@ -187,10 +202,15 @@ fn check_keys(entries: &[Entry], keys: &[Key], findings: &mut Findings) {
             findings
                 .add(code::UNKNOWN_KEY, &entry.mark, format!("unknown key `{}`", entry.key))
                 .help(help);
-        } else {
-            report_duplicate(entries, index, code::DUPLICATE_KEY, findings);
+            unknown = true;
+            continue;
+        }
+        let first = *seen.entry(entry.key.as_str()).or_insert(entry);
+        if !std::ptr::eq(first, entry) {
+            report_duplicate(first, entry, code::DUPLICATE_KEY, findings);
         }
     }
+    unknown
 }
 
 fn key_list<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    path::{denied, listed},
     reading::readings,
     table::{Paths, Table},
 };
 use crate::{
     reason::{self, Reason},
-    site::{Action, FarmId, Redirect, Rule, Site},
+    site::{
+        Action, FarmId, Redirect, Rule, Site,
+        path::{denied, listed},
+    },
 };
 
 /// What routing needs to know of a request.

@@ -7,7 +7,6 @@
 pub mod decide;
 pub mod host;
 pub mod location;
-pub mod path;
 #[cfg(test)]
 mod properties;
 pub mod reading;

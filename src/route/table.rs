@@ -5,8 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{path::under, rewrite};
-use crate::site::{Action, FarmId, HostPattern, Listener, PathPattern, Rule, Site};
+use super::rewrite;
+use crate::site::{Action, FarmId, HostPattern, Listener, PathPattern, Rule, Site, path::under};
 
 /// Finds rules by listener, host and path. Made once a site; the cost of a lookup depends on the
 /// length of the host name and on how many paths that one host has, never on how many hosts exist.

@@ -5,6 +5,7 @@
 
 mod farm;
 mod listener;
+pub mod path;
 mod rule;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

@@ -23,7 +23,8 @@ pub(super) fn compile(
                 Some((_, first)) => {
                     let message = "another certificate is the default already".to_string();
                     let mark = &entry.default.mark;
-                    collision(code::CERTIFICATE_DEFAULT, first, mark, message, findings);
+                    let help = "keep `default: true` at one of them";
+                    collision(code::CERTIFICATE_DEFAULT, first, mark, message, help, findings);
                 }
                 None => default = Some((certificates.len(), &entry.default.mark)),
             }

@@ -1,13 +1,13 @@
 //! Farms and their servers.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use boring::sha::Sha256;
 
 use crate::{
     config::{
         certificate, code,
-        compile::{arc, check_name, collision},
+        compile::{arc, check_name, collision, plain_path},
         diagnostic::Findings,
         files::Files,
         model::{
@@ -17,13 +17,10 @@ use crate::{
             probe,
             value::Port,
         },
-        read::{At, List, Read},
+        read::{At, List},
         source::Mark,
     },
-    site::{
-        Address, Bridge, Check, ConnectionAuth, Farm, PathPattern, Ports, Probe, Server, ServerTls,
-        Verify,
-    },
+    site::{Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify},
 };
 
 /// A compiled farm with the place of its name.
@@ -33,7 +30,7 @@ pub(super) type Placed = (Arc<Farm>, Mark);
 /// rules which name it are no faults of their own.
 pub(super) fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> Vec<Placed> {
     let Some(written) = &config.farms else { return Vec::new() };
-    if written.items.is_empty() && !written.broken {
+    if written.items.is_empty() && written.faulty.is_empty() {
         findings
             .add(code::NOTHING_THERE, &written.mark, "`farms` has no entry")
             .help("without one, nothing would be served".to_string());
@@ -97,10 +94,6 @@ fn compile_farm(
     }
 }
 
-fn plain_path(path: &PathPattern) -> String {
-    path.show().as_str().unwrap_or("/").to_string()
-}
-
 fn texts<T>(list: Option<&At<List<T>>>, text: impl Fn(&T) -> String) -> Vec<Arc<str>> {
     list.iter().flat_map(|list| &list.items).map(|item| arc(&text(&item.value))).collect()
 }
@@ -129,7 +122,7 @@ fn servers(
     let expected = farm.tls.name.as_ref().map(|name| name.0.as_str());
     let needs_name = verify == Verify::Full && bridge != Bridge::Http;
     let mut servers: Vec<Server> = Vec::new();
-    let mut marks: Vec<&Mark> = Vec::new();
+    let mut taken: HashMap<String, &Mark> = HashMap::new();
     for entry in &list.items {
         let Some(written) = &entry.address else {
             if entry.same_as.is_none() && !entry.broken {
@@ -143,10 +136,10 @@ fn servers(
         entry.name.iter().for_each(|name| check_name(name, findings));
         let name = entry.name.as_ref().unwrap_or(written);
         let mark = &name.mark;
-        if let Some(at) = servers.iter().position(|s| s.name.eq_ignore_ascii_case(name)) {
+        if let Some(first) = taken.get(&name.to_ascii_lowercase()) {
             let message = format!("server `{}` is in this farm already", name.shown());
-            let first = marks.get(at).copied().unwrap_or(mark);
-            collision(code::DUPLICATE_SERVER, first, mark, message, findings);
+            let help = "remove it, or give it a `name` of its own";
+            collision(code::DUPLICATE_SERVER, first, mark, message, help, findings);
             continue;
         }
         let tls_name = tls_name(expected, &address, name);
@@ -165,7 +158,7 @@ fn servers(
             weight: entry.weight.u32(),
             ports: ports(entry.ports.as_ref(), farm_ports),
         });
-        marks.push(mark);
+        taken.insert(name.to_ascii_lowercase(), mark);
     }
     servers
 }

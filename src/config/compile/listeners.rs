@@ -14,7 +14,7 @@ use crate::{
             Config,
             listener::{self, Tls},
         },
-        read::At,
+        read::{At, Read},
         source::Mark,
     },
     site::{AdminAddress, Listener, ListenerTls, TlsVersion},
@@ -23,30 +23,26 @@ use crate::{
 pub(super) fn compile(config: &Config, findings: &mut Findings) -> Vec<Arc<Listener>> {
     not_empty(config.listeners.as_ref(), "listeners", findings);
     let entries = config.listeners.iter().flat_map(|list| &list.items);
-    let mut sockets: Vec<(SocketAddr, Mark)> = Vec::new();
+    let mut sockets: Vec<Socket<'_>> = Vec::new();
     let mut names: Vec<(Arc<str>, Mark)> = Vec::new();
     let mut listeners = Vec::new();
     for entry in entries.clone() {
         let Some(address) = &entry.address else { continue };
         entry.name.iter().for_each(|name| check_name(name, findings));
-        socket(address.value, &address.mark, &mut sockets, findings);
+        socket(address.value, address, &mut sockets, findings);
         let listener = listener(entry, address.value);
         let mark = entry.name.as_ref().map_or(&address.mark, |name| &name.mark);
         // Equal default names are equal addresses, which is told above.
         let taken = names.iter().find(|(name, _)| *name == listener.name);
         if let (Some((_, first)), Some(name)) = (taken, &entry.name) {
             let message = format!("another listener is called `{}`", name.shown());
-            collision(code::EQUAL_LISTENERS, first, mark, message, findings);
+            let help = "give each listener a name of its own";
+            collision(code::EQUAL_LISTENERS, first, mark, message, help, findings);
         }
         names.push((listener.name.clone(), mark.clone()));
         listeners.push(Arc::new(listener));
     }
-    let admin = [Some(&config.admin.listen), config.health.listen.as_ref()];
-    for listen in admin.into_iter().flatten() {
-        if let AdminAddress::Tcp(address) = listen.value {
-            socket(address, &listen.mark, &mut sockets, findings);
-        }
-    }
+    admin(config, &mut sockets, findings);
     let tls = entries.filter_map(|entry| match &entry.tls.value {
         Tls::On(_) => Some(&entry.tls.mark),
         Tls::Off => None,
@@ -88,20 +84,66 @@ fn listener(entry: &At<listener::Listener>, address: SocketAddr) -> Listener {
     }
 }
 
-/// Reports an address that another socket has; port 0 is a free one from the system.
-fn socket(
+/// A socket that is taken, with its place and how a message may show it.
+struct Socket<'a> {
     address: SocketAddr,
-    mark: &Mark,
-    sockets: &mut Vec<(SocketAddr, Mark)>,
+    mark: &'a Mark,
+    told: String,
+}
+
+/// Reports an address that another socket has; port 0 is a free one from the system.
+fn socket<'a, T: Read>(
+    address: SocketAddr,
+    at: &'a At<T>,
+    sockets: &mut Vec<Socket<'a>>,
     findings: &mut Findings,
 ) {
-    let taken = sockets.iter().find(|(other, _)| collide(*other, address));
-    if let Some((other, first)) = taken.filter(|_| address.port() != 0) {
-        let message = format!("{other} is taken by another listener");
-        collision(code::EQUAL_LISTENERS, first, mark, message, findings);
+    let taken = sockets.iter().find(|other| collide(other.address, address));
+    if let Some(other) = taken.filter(|_| address.port() != 0) {
+        let message = format!("{} is taken by another listener", other.told);
+        let help = "give one of the two another port or another address";
+        collision(code::EQUAL_LISTENERS, other.mark, &at.mark, message, help, findings);
     }
-    sockets.push((address, mark.clone()));
+    sockets.push(Socket { address, mark: &at.mark, told: at.told() });
 }
+
+/// Admin and health addresses against the listeners and each other.
+fn admin<'a>(config: &'a Config, sockets: &mut Vec<Socket<'a>>, findings: &mut Findings) {
+    let listen = &config.admin.listen;
+    match (&listen.value, listen.explicit) {
+        (AdminAddress::Tcp(address), true) => socket(*address, listen, sockets, findings),
+        (AdminAddress::Tcp(address), false) if !listen.fault => {
+            // Nobody wrote the default, so the listener is the place to look at.
+            if let Some(taken) = sockets.iter().find(|other| collide(other.address, *address)) {
+                let message = format!("{} is the default of `admin.listen`", taken.told);
+                findings
+                    .add(code::EQUAL_LISTENERS, taken.mark, message)
+                    .help("use another port here, or set `admin: { listen: … }`".to_string());
+            }
+            sockets.push(Socket { address: *address, mark: &listen.mark, told: listen.told() });
+        }
+        (AdminAddress::Tcp(_) | AdminAddress::Unix(_), _) => {}
+    }
+    let Some(health) = &config.health.listen else { return };
+    match (&health.value, &listen.value) {
+        (AdminAddress::Tcp(address), AdminAddress::Tcp(default))
+            if !listen.explicit && !listen.fault && collide(*address, *default) =>
+        {
+            let message = format!("{} is the default of `admin.listen`", health.told());
+            findings.add(code::EQUAL_LISTENERS, &health.mark, message).help(HEALTH.to_string());
+        }
+        (AdminAddress::Tcp(address), _) => socket(*address, health, sockets, findings),
+        (AdminAddress::Unix(path), AdminAddress::Unix(other)) if path == other => {
+            let message = format!("{} is taken by `admin`", listen.told());
+            let (first, second) = (&listen.mark, &health.mark);
+            collision(code::EQUAL_LISTENERS, first, second, message, HEALTH, findings);
+        }
+        (AdminAddress::Unix(_), _) => {}
+    }
+}
+
+/// What to do when both want one address.
+const HEALTH: &str = "leave it out: the admin address has the health endpoints too";
 
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let any = |ip: IpAddr| ip.is_unspecified();

@@ -19,10 +19,10 @@ use crate::{
             net::LogPath,
             service::{LogFormat, Workers},
         },
-        read::{At, List},
+        read::{At, List, Read},
         source::Mark,
     },
-    site::{self, Site},
+    site::{self, PathPattern, Site},
 };
 
 /// What compiling leaves for the linter besides the site.
@@ -129,11 +129,27 @@ fn collision(
     first: &Mark,
     second: &Mark,
     message: String,
+    help: &str,
     findings: &mut Findings,
 ) {
     findings
         .add(code, second, format!("{message} (at {})", first.seen_from(second)))
-        .related(first, "the first one is here");
+        .related(first, "the first one is here")
+        .help(help.to_string());
+}
+
+/// Names for a remedy; of many only the first.
+fn several<'a>(mut names: impl Iterator<Item = &'a str>) -> String {
+    let first: Vec<&str> = names.by_ref().take(12).collect();
+    match names.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// A path as lists of the site hold it: `=` in front of exact ones.
+pub fn plain_path(path: &PathPattern) -> String {
+    path.show().as_str().unwrap_or("/").to_string()
 }
 
 /// A shared text.

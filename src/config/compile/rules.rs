@@ -1,11 +1,11 @@
 //! Publish rules: names resolved, equal ones refused.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     config::{
         code,
-        compile::{arc, collision, farms::Placed, not_empty},
+        compile::{arc, collision, farms::Placed, not_empty, several},
         diagnostic::{Findings, nearest},
         model::{
             Config,
@@ -15,7 +15,7 @@ use crate::{
         read::{At, List},
         source::Mark,
     },
-    site::{Action, FarmId, PathPattern, Redirect, Rule, Schemes},
+    site::{Action, FarmId, HostPattern, PathPattern, Redirect, Rule, Schemes},
 };
 
 /// The rules, and for each its index in the model.
@@ -25,16 +25,22 @@ pub(super) fn compile(
     findings: &mut Findings,
 ) -> (Vec<Arc<Rule>>, Vec<usize>) {
     not_empty(config.publish.as_ref(), "publish", findings);
-    let mut rules: Vec<(Arc<Rule>, &Mark)> = Vec::new();
+    let known = Known::new(config, farms);
+    let mut taken = Taken::new();
+    let mut rules: Vec<Arc<Rule>> = Vec::new();
     let mut written = Vec::new();
     let entries = config.publish.iter().flat_map(|list| &list.items);
     for (index, entry) in entries.enumerate() {
-        let listeners = listeners(entry, config, findings);
+        let listeners = listeners(entry, &known, findings);
         let schemes = schemes(entry, findings);
-        let action = action(entry, farms, findings);
+        let action = action(entry, &known, findings);
         let Some(host) = &entry.host else { continue };
+        // A rule whose action is at fault takes its place all the same.
+        let claim =
+            Claim { listeners: listeners.clone(), schemes, mark: &host.mark, rule: &entry.mark };
+        take(&mut taken, host, entry, claim, findings);
         let Some(action) = action else { continue };
-        let rule = Rule {
+        rules.push(Arc::new(Rule {
             index: rules.len(),
             name: entry.name.as_ref().map_or_else(|| default_name(entry), |name| arc(name)),
             host: host.value.clone(),
@@ -52,15 +58,79 @@ pub(super) fn compile(
             body_size: entry.body_size.as_ref().map(|size| size.0),
             body_timeout: entry.body_timeout.0,
             place: entry.place(),
-        };
-        if let Some((_, first)) = rules.iter().find(|(other, _)| equal(other, &rule)) {
-            let message = "another rule takes the same host, path and scheme".to_string();
-            collision(code::EQUAL_RULES, first, &host.mark, message, findings);
-        }
-        rules.push((Arc::new(rule), &host.mark));
+        }));
         written.push(index);
     }
-    (rules.into_iter().map(|(rule, _)| rule).collect(), written)
+    (rules, written)
+}
+
+/// What rules may name.
+struct Known<'a> {
+    config: &'a Config,
+    farms: &'a [Placed],
+    /// Listener names, and how messages may show them; `None` if some cannot be known.
+    listeners: Option<HashMap<String, String>>,
+}
+
+impl<'a> Known<'a> {
+    fn new(config: &'a Config, farms: &'a [Placed]) -> Self {
+        let complete = config.listeners.as_ref().filter(|list| !list.broken);
+        let listeners = complete.map(|list| names(list).collect());
+        Self { config, farms, listeners }
+    }
+}
+
+fn names(listeners: &List<Listener>) -> impl Iterator<Item = (String, String)> {
+    listeners.items.iter().filter_map(|listener| match &listener.name {
+        Some(name) => Some((name.value.clone(), name.told())),
+        None => listener.address.as_ref().map(|at| (at.value.to_string(), at.told())),
+    })
+}
+
+/// Who takes a host and path; few rules share one, by listener or scheme.
+type Taken<'a> = HashMap<(HostPattern, PathPattern), Vec<Claim<'a>>>;
+
+struct Claim<'a> {
+    listeners: Option<Vec<Arc<str>>>,
+    schemes: Schemes,
+    /// Where the host stands.
+    mark: &'a Mark,
+    /// Where the rule stands.
+    rule: &'a Mark,
+}
+
+impl Claim<'_> {
+    fn collides(&self, other: &Self) -> bool {
+        let common = match (&self.listeners, &other.listeners) {
+            (Some(a), Some(b)) => a.iter().any(|name| b.contains(name)),
+            _ => true,
+        };
+        let (a, b) = (self.schemes, other.schemes);
+        common && ((a.https && b.https) || (a.http && b.http))
+    }
+}
+
+fn take<'a>(
+    taken: &mut Taken<'a>,
+    host: &At<HostPattern>,
+    entry: &At<publish::Rule>,
+    claim: Claim<'a>,
+    findings: &mut Findings,
+) {
+    if entry.path.fault || entry.schemes.fault {
+        return;
+    }
+    let claims = taken.entry((host.value.clone(), entry.path.value.clone())).or_default();
+    if let Some(first) = claims.iter().find(|first| first.collides(&claim)) {
+        let message = "another rule takes the same host, path and scheme".to_string();
+        let help = "remove one of the two, or give it another `path`, `schemes` or `listeners`";
+        // By an alias both hosts stand in one place; the rules do not.
+        let alias = first.mark.place() == claim.mark.place();
+        let (first, second) =
+            if alias { (first.rule, claim.rule) } else { (first.mark, claim.mark) };
+        collision(code::EQUAL_RULES, first, second, message, help, findings);
+    }
+    claims.push(claim);
 }
 
 fn default_name(entry: &publish::Rule) -> Arc<str> {
@@ -72,15 +142,6 @@ fn default_name(entry: &publish::Rule) -> Arc<str> {
     }
 }
 
-fn equal(a: &Rule, b: &Rule) -> bool {
-    let common = match (&a.listeners, &b.listeners) {
-        (Some(a), Some(b)) => a.iter().any(|name| b.contains(name)),
-        _ => true,
-    };
-    let scheme = (a.schemes.https && b.schemes.https) || (a.schemes.http && b.schemes.http);
-    a.host == b.host && a.path == b.path && scheme && common
-}
-
 fn schemes(entry: &publish::Rule, findings: &mut Findings) -> Schemes {
     not_empty(Some(&entry.schemes), "schemes", findings);
     let has = |scheme| entry.schemes.items.iter().any(|s| s.value == scheme);
@@ -89,36 +150,31 @@ fn schemes(entry: &publish::Rule, findings: &mut Findings) -> Schemes {
 
 fn listeners(
     entry: &publish::Rule,
-    config: &Config,
+    known: &Known<'_>,
     findings: &mut Findings,
 ) -> Option<Vec<Arc<str>>> {
     let wanted = entry.listeners.as_ref()?;
     not_empty(Some(wanted), "listeners", findings);
-    let known = config.listeners.as_ref().map(|list| &list.value);
-    let names: Vec<String> = known.into_iter().flat_map(names).collect();
     for name in &wanted.items {
-        let complete = known.is_some_and(|list| !list.broken);
-        if complete && !names.contains(&name.value) {
-            let near = nearest(name, names.iter().map(String::as_str));
-            let help = near.map(|near| format!("did you mean `{near}`?"));
-            let message = format!("no listener is called `{}`", name.shown());
-            findings
-                .add(code::UNKNOWN_LISTENER, &name.mark, message)
-                .help(help.unwrap_or_else(|| format!("there are: {}", names.join(", "))));
-        }
+        let Some(listeners) = known.listeners.as_ref().filter(|l| !l.contains_key(&name.value))
+        else {
+            continue;
+        };
+        let mut names: Vec<&str> = listeners.values().map(String::as_str).collect();
+        names.sort_unstable();
+        let near = nearest(name, names.iter().copied()).filter(|_| name.raw.is_none());
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are: {}", several(names.into_iter())),
+        };
+        let message = format!("no listener is called `{}`", name.shown());
+        findings.add(code::UNKNOWN_LISTENER, &name.mark, message).help(help);
     }
     Some(wanted.items.iter().map(|name| arc(name)).collect())
 }
 
-fn names(listeners: &List<Listener>) -> impl Iterator<Item = String> {
-    listeners.items.iter().filter_map(|listener| match &listener.name {
-        Some(name) => Some(name.value.clone()),
-        None => listener.address.as_ref().map(|address| address.to_string()),
-    })
-}
-
 /// What the rule does; `None` after a finding.
-fn action(entry: &At<publish::Rule>, farms: &[Placed], findings: &mut Findings) -> Option<Action> {
+fn action(entry: &At<publish::Rule>, known: &Known<'_>, findings: &mut Findings) -> Option<Action> {
     let deny = Some(&entry.deny).filter(|deny| deny.value);
     let set = [
         entry.farm.as_ref().map(|farm| ("farm", &farm.mark)),
@@ -134,7 +190,7 @@ fn action(entry: &At<publish::Rule>, farms: &[Placed], findings: &mut Findings) 
         return None;
     }
     if let Some(farm) = &entry.farm {
-        return farm_id(farm, farms, findings).map(Action::Forward);
+        return farm_id(farm, known, findings).map(Action::Forward);
     }
     if deny.is_some() {
         return Some(Action::Deny);
@@ -155,19 +211,24 @@ fn action(entry: &At<publish::Rule>, farms: &[Placed], findings: &mut Findings) 
     None
 }
 
-fn farm_id(farm: &At<String>, farms: &[Placed], findings: &mut Findings) -> Option<FarmId> {
+fn farm_id(farm: &At<String>, known: &Known<'_>, findings: &mut Findings) -> Option<FarmId> {
+    let farms = known.farms;
     if let Ok(at) = farms.binary_search_by(|(known, _)| known.name.as_ref().cmp(farm.as_str())) {
         return Some(FarmId(at));
     }
+    // That farms are missing or cannot be read is a finding already.
+    if known.config.farms.as_ref().is_none_or(|farms| farms.faulty.contains(&farm.value)) {
+        return None;
+    }
     let names = farms.iter().map(|(farm, _)| farm.name.as_ref());
-    let near = nearest(farm, names.clone());
+    let near = nearest(farm, names.clone()).filter(|_| farm.raw.is_none());
     let defined = farms.iter().find(|(farm, _)| near == Some(farm.name.as_ref()));
     let help = match defined {
         Some((near, mark)) => {
             format!("did you mean `{}`? (defined at {})", near.name, mark.seen_from(&farm.mark))
         }
         None if farms.is_empty() => "define it under `farms`".to_string(),
-        None => format!("there are: {}", names.collect::<Vec<_>>().join(", ")),
+        None => format!("there are: {}", several(names)),
     };
     let message = format!("no farm named `{}`", farm.shown());
     findings.add(code::UNKNOWN_FARM, &farm.mark, message).help(help);

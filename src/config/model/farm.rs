@@ -52,14 +52,14 @@ record! {
         /// Several active health checks, all of which must succeed; `[]` switches them off.
         optional probes: List<Probe>,
         /// Health learnt from live traffic.
-        section passive: Passive,
+        later passive: Passive,
         /// NTLM and Negotiate: `auto` gives such a client its own server connection, `always`
         /// does so for every client, `off` does not let these methods through. Default `auto`.
         default connection_auth: ConnectionAuth = ConnectionAuth::Auto,
         /// How long a server that comes back gets less than its share. Default `0s`.
         later_default slow_start: Period = Period::secs(0),
         /// Requests that wait for a server.
-        section queue: Queue,
+        later queue: Queue,
         /// Paths, with everything under them, that are not published. Preset lync: control panel
         /// and remote PowerShell; otherwise none.
         optional deny_paths: List<PathPrefix>,
@@ -160,7 +160,7 @@ pub enum HostSetting {
 impl Read for HostSetting {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         match &node.value {
-            Value::Scalar(scalar) if scalar.text == "keep" => Some(Self::Keep),
+            Value::Scalar(scalar) if scalar.text.eq_ignore_ascii_case("keep") => Some(Self::Keep),
             _ => HostName::read(node, findings).map(Self::Name),
         }
     }
@@ -278,9 +278,9 @@ record! {
     /// Requests that wait for a server.
     pub struct Queue {
         /// How many may wait. Default 0.
-        later_default size: Number<0, 1_000_000> = Number(0),
+        default size: Number<0, 1_000_000> = Number(0),
         /// How long. Default `5s`.
-        later_default wait: Timeout = Timeout::secs(5),
+        default wait: Timeout = Timeout::secs(5),
     }
 }
 

@@ -39,7 +39,7 @@ record! {
         section health: Health,
         /// A separate address for metrics.
         section metrics: Metrics,
-        /// Directory for what survives a restart. Default `/var/lib/frontgate`.
+        /// Directory for what will survive a restart; nothing is stored yet. Default `/var/lib/frontgate`.
         default state_dir: FilePath = FilePath::absolute("/var/lib/frontgate"),
         /// One line for every request.
         section access_log: AccessLog,
@@ -57,7 +57,7 @@ record! {
         /// Limits on clients.
         section limits: Limits,
         /// Protection against guessed passwords.
-        section spray: Spray,
+        later spray: Spray,
         /// Who is told when something happens.
         section events: Events,
         /// Addresses that clients connect to.

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use ipnet::IpNet;
@@ -41,7 +41,11 @@ impl Read for FilePath {
         let scalar = scalar(node, "a file name", findings)?;
         let path = node.mark.source.dir.join(&scalar.text);
         let written = scalar.shown().to_string();
-        Some(Self { path, shown: node.mark.source.dir.join(&written), written })
+        // `${DIR}/x` does not look absolute, and is if `DIR` is.
+        let absolute = Path::new(&scalar.text).is_absolute();
+        let shown =
+            if absolute { written.clone().into() } else { node.mark.source.dir.join(&written) };
+        Some(Self { path, written, shown })
     }
 
     fn show(&self) -> Yaml {

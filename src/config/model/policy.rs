@@ -45,9 +45,9 @@ record! {
         /// Failed sign-ins of one user.
         section per_user: SprayUser,
         /// How long a client that once signed in counts as known. Default `30d`.
-        later_default familiar: Timeout = Timeout::secs(30 * 24 * 3600),
+        default familiar: Timeout = Timeout::secs(30 * 24 * 3600),
         /// Keep digests instead of user names. Default `false`.
-        later_default hash_names: bool = false,
+        default hash_names: bool = false,
     }
 }
 
@@ -55,11 +55,11 @@ record! {
     /// Failed sign-ins from one address.
     pub struct SpraySource {
         /// How many are allowed. Default 20.
-        later_default failures: Count = Number(20),
+        default failures: Count = Number(20),
         /// In what time. Default `10m`.
-        later_default within: Timeout = Timeout::secs(600),
+        default within: Timeout = Timeout::secs(600),
         /// How long the address stays out afterwards. Default `30m`.
-        later_default ban: Timeout = Timeout::secs(1800),
+        default ban: Timeout = Timeout::secs(1800),
     }
 }
 
@@ -67,11 +67,11 @@ record! {
     /// Failed sign-ins of one user.
     pub struct SprayUser {
         /// How many are allowed. Default 5: fewer than the domain's own lockout.
-        later_default failures: Count = Number(5),
+        default failures: Count = Number(5),
         /// In what time. Default `15m`.
-        later_default within: Timeout = Timeout::secs(900),
+        default within: Timeout = Timeout::secs(900),
         /// How long the user stays out afterwards. Default `15m`.
-        later_default lock: Timeout = Timeout::secs(900),
+        default lock: Timeout = Timeout::secs(900),
     }
 }
 

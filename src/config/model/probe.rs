@@ -78,18 +78,18 @@ record! {
     /// Health learnt from live traffic.
     pub struct Passive {
         /// What counts. Default `[connect, tls, reset]`.
-        later_default on: List<Failure> = [Failure::Connect, Failure::Tls, Failure::Reset],
+        default on: List<Failure> = [Failure::Connect, Failure::Tls, Failure::Reset],
         /// Status codes that count too, or `none`. Default `none`: SOAP faults are HTTP 500.
-        later_default status: FailureStatus = FailureStatus::None,
+        default status: FailureStatus = FailureStatus::None,
         /// How many failures take a server out. Default 10.
-        later_default failures: Count = Number(10),
+        default failures: Count = Number(10),
         /// In what time. Default `30s`.
-        later_default within: Timeout = Timeout::secs(30),
+        default within: Timeout = Timeout::secs(30),
         /// How long it stays out, where no probe brings it back. Default `30s`.
-        later_default retry_after: Period = Period::secs(30),
+        default retry_after: Period = Period::secs(30),
         /// Most of the farm that may be out for this reason. Default `50%`.
-        later_default max_ejected: Percent = Percent(50),
+        default max_ejected: Percent = Percent(50),
         /// Servers that stay in whatever happens. Default 1.
-        later_default min_servers: Number<0, 1_000_000> = Number(1),
+        default min_servers: Number<0, 1_000_000> = Number(1),
     }
 }

@@ -31,7 +31,7 @@ farms:
     tls: { ca: a.pem, name: lyncweb.labs.local }
     deny_paths: [/cscp]
 publish:
-  - { host: a.contoso.com, path: /Meet, farm: lyncweb, schemes: [https, http], body_size: 1MiB, timeout: 5m }
+  - { host: a.contoso.com, path: /Autodiscover, farm: lyncweb, schemes: [https, http], body_size: 1MiB, timeout: 5m }
   - { host: A.contoso.com, path: /admin, deny: true }
 "#;
 
@@ -93,9 +93,9 @@ fn a_whole_configuration_becomes_a_site() {
 
     let rule = &site.rules[0];
     assert_eq!(rule.host, HostPattern::Exact("a.contoso.com".into()));
-    assert_eq!(rule.path, PathPattern::Prefix("/meet".into()));
+    assert_eq!(rule.path, PathPattern::Prefix("/autodiscover".into()));
     assert_eq!((rule.schemes, rule.index), (Schemes { https: true, http: true }, 0));
-    assert_eq!((&rule.action, &*rule.name), (&Action::Forward(FarmId(1)), "a.contoso.com/meet"));
+    assert_eq!((&rule.action, &*rule.name), (&Action::Forward(FarmId(1)), "a.contoso.com/autodiscover"));
     assert_eq!((rule.body_size, rule.timeout), (Some(1 << 20), Some(Duration::from_secs(300))));
     assert_eq!(site.rules[1].action, Action::Deny);
     assert_eq!(site.rules[2].action, Action::Forward(FarmId(0)));

@@ -1,5 +1,7 @@
 //! Comparing paths: whole segments, without regard to letter case.
 
+use super::PathPattern;
+
 /// Whether `path` is `prefix` or lies under it, by whole segments: `/meet` covers `/meet` and
 /// `/Meet/x`, not `/meeting`. An empty prefix or `/` covers everything.
 pub fn under(path: &[u8], prefix: &[u8]) -> bool {
@@ -28,6 +30,36 @@ pub fn denied<'a>(
     match longest(path, deny) {
         None => false,
         Some(denied) => longest(path, allow).is_none_or(|allowed| allowed < denied),
+    }
+}
+
+/// Whether a rule with this path publishes any path at all, see [`denied`].
+pub fn publishes<'a>(
+    pattern: &PathPattern,
+    deny: impl IntoIterator<Item = &'a str> + Clone,
+    allow: impl IntoIterator<Item = &'a str> + Clone,
+) -> bool {
+    let open = |path: &str| !denied(path.as_bytes(), deny.clone(), allow.clone());
+    match pattern {
+        // `deny_paths` never hold the root, so something is always left.
+        PathPattern::Any => true,
+        PathPattern::Exact(path) => open(path),
+        PathPattern::Prefix(prefix) => {
+            let below = |path: &&str| under(path.as_bytes(), prefix.as_bytes());
+            open(prefix) || allow.clone().into_iter().filter(below).any(open)
+        }
+    }
+}
+
+/// Whether a rule with this path and an entry of a path list have a path in common.
+pub fn meets(pattern: &PathPattern, entry: &str) -> bool {
+    match pattern {
+        PathPattern::Any => true,
+        PathPattern::Exact(path) => listed(path.as_bytes(), entry),
+        PathPattern::Prefix(prefix) => {
+            let start = entry.strip_prefix('=').unwrap_or(entry);
+            under(start.as_bytes(), prefix.as_bytes()) || listed(prefix.as_bytes(), entry)
+        }
     }
 }
 
@@ -69,5 +101,29 @@ mod tests {
         assert!(!denied(b"/ecp/secret", deny, ["/ecp/secret"]));
         assert!(denied(b"/ecp/x", deny, ["/ecp/y"]));
         assert!(!denied(b"/owa", deny, []));
+    }
+
+    #[test]
+    fn a_rule_publishes_what_an_exception_under_it_opens() {
+        let publishes = |pattern: &PathPattern, allow: &[&'static str]| {
+            publishes(pattern, ["/admin", "/ecp"], allow.iter().copied())
+        };
+        let prefix = |path: &str| PathPattern::Prefix(path.into());
+        assert!(!publishes(&prefix("/admin/help"), &[]));
+        assert!(publishes(&prefix("/admin/help"), &["/admin/help"]));
+        assert!(publishes(&prefix("/admin"), &["/admin/help"]));
+        assert!(!publishes(&PathPattern::Exact("/admin".into()), &["/admin/help"]));
+        assert!(!publishes(&prefix("/admin"), &["/ecp"]));
+        assert!(publishes(&prefix("/owa"), &[]) && publishes(&PathPattern::Any, &[]));
+    }
+
+    #[test]
+    fn patterns_meet_entries_above_and_below() {
+        let prefix = |path: &str| PathPattern::Prefix(path.into());
+        assert!(meets(&prefix("/a"), "/a/b") && meets(&prefix("/a/b"), "/a"));
+        assert!(meets(&prefix("/a"), "=/a/b") && !meets(&prefix("/a/b"), "=/a"));
+        assert!(!meets(&prefix("/meet"), "=/") && meets(&PathPattern::Any, "=/"));
+        assert!(meets(&PathPattern::Exact("/".into()), "=/"));
+        assert!(!meets(&PathPattern::Exact("/x".into()), "=/"));
     }
 }
