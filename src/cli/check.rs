@@ -23,7 +23,7 @@ pub struct CheckArgs {
     /// Findings as JSON on standard output
     #[arg(long, conflicts_with = "print")]
     pub json: bool,
-    /// Print the effective configuration: presets expanded, defaults filled in, secrets masked
+    /// Print the effective configuration of a valid one: presets expanded, defaults filled in, secrets masked
     #[arg(long)]
     pub print: bool,
 }
@@ -49,7 +49,8 @@ fn execute(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write, colour: b
         let text = render::text(findings, colour);
         let summary = render::summary(findings, args.strict);
         writeln!(err, "{text}{summary}").and_then(|()| match &outcome.effective {
-            Some(yaml) if args.print => out.write_all(yaml.as_bytes()),
+            // With errors, what could be understood is not what is meant.
+            Some(yaml) if args.print && outcome.site.is_some() => out.write_all(yaml.as_bytes()),
             _ => Ok(()),
         })
     };
@@ -110,5 +111,7 @@ mod tests {
         assert_eq!(value["errors"], 3);
         let (_, out, _) = check(FINE, |args| args.print = true);
         assert!(out.contains("connect_timeout: 5s"), "{out}");
+        let (code, out, _) = check(&format!("{FINE}bogus: 1\n"), |args| args.print = true);
+        assert_eq!((code, out.as_str()), (EXIT_CONFIG, ""));
     }
 }

@@ -29,6 +29,9 @@ pub fn load(
     files: &mut Files,
     findings: &mut Findings,
 ) -> Option<Certificate> {
+    if password_is_misplaced(entry, findings) {
+        return None;
+    }
     let (mark, chain, key) = match (&entry.cert, &entry.key, &entry.pfx) {
         (Some(cert), Some(key), None) => {
             let password = entry.key_password_file.as_ref();
@@ -40,6 +43,16 @@ pub fn load(
             let (chain, key) = open_pfx(pfx, entry.password_file.as_ref(), files, findings)?;
             (&pfx.mark, chain, key)
         }
+        (Some(_), None, None) | (None, Some(_), None) => {
+            if !entry.broken {
+                let missing = if entry.cert.is_some() { "key" } else { "cert" };
+                findings
+                    .add(code::MISSING_KEY, &entry.mark, format!("`{missing}` is missing"))
+                    .help(format!("add `{missing}: FILE` (PEM), or use one PFX file: `pfx: FILE`"));
+            }
+            return None;
+        }
+        (None, None, None) if entry.broken => return None,
         _ => {
             findings
                 .add(code::EXCLUSIVE, &entry.mark, "a certificate is `cert` and `key`, or `pfx`")
@@ -58,6 +71,23 @@ pub fn load(
     warn(leaf, &names, mark, findings);
     let ecdsa = key.id() == Id::EC;
     Some(Certificate { names, ecdsa, chain, key, place: entry.place() })
+}
+
+/// Whether a password stands under the key for the other kind of file, which is a finding.
+fn password_is_misplaced(entry: &listener::Certificate, findings: &mut Findings) -> bool {
+    let pem = entry.cert.is_some() || entry.key.is_some();
+    let (wrong, right, file) = match (pem, &entry.pfx) {
+        (true, None) => (("password_file", &entry.password_file), "key_password_file", "key"),
+        (false, Some(_)) => {
+            (("key_password_file", &entry.key_password_file), "password_file", "pfx")
+        }
+        _ => return false,
+    };
+    let (key, Some(wrong)) = wrong else { return false };
+    findings
+        .add(code::EXCLUSIVE, &wrong.mark, format!("`{key}` is not for this kind of certificate"))
+        .help(format!("the password of `{file}` stands under `{right}`"));
+    true
 }
 
 /// Loads a bundle of authorities; `None` after a finding.
@@ -85,7 +115,9 @@ fn names(leaf: &X509Ref) -> Vec<String> {
 fn warn(leaf: &X509Ref, names: &[String], mark: &Mark, findings: &mut Findings) {
     let subject = names.first().map_or("the certificate", String::as_str);
     if names.is_empty() {
-        findings.add(code::NAMELESS_CERTIFICATE, mark, "the certificate has no DNS name");
+        findings
+            .add(code::NAMELESS_CERTIFICATE, mark, "the certificate has no DNS name")
+            .help("issue it again with the published names as alternative names".to_string());
     }
     let Ok(now) = Asn1Time::days_from_now(0) else { return };
     if leaf.not_after() < now {
@@ -116,9 +148,12 @@ fn read(
         .ok()
 }
 
-fn relative_help(file: &At<FilePath>) -> Option<String> {
-    let relative = Path::new(&file.written).is_relative();
-    relative.then(|| "relative paths start at the directory of this file".to_string())
+fn relative_help(file: &At<FilePath>) -> String {
+    if Path::new(&file.written).is_relative() && file.raw.is_none() {
+        "relative paths start at the directory of this file".to_string()
+    } else {
+        "the user that Frontgate runs as must be able to read it".to_string()
+    }
 }
 
 fn pem_certificates(
@@ -169,9 +204,12 @@ fn pem_key(
             .help(format!("what the first line of the file says was tried ({})", detail(&error)));
     } else {
         let message = format!("`{written}` holds no private key in PEM form");
-        findings
-            .add(code::CERTIFICATE_FILE, &file.mark, message)
-            .help("PEM text has lines with BEGIN PRIVATE KEY and END PRIVATE KEY".to_string());
+        let help = if bytes.first() == Some(&0x30) {
+            format!("it looks binary: `openssl pkey -inform der -in {written}` makes PEM of it")
+        } else {
+            "PEM text has lines with BEGIN PRIVATE KEY and END PRIVATE KEY".to_string()
+        };
+        findings.add(code::CERTIFICATE_FILE, &file.mark, message).help(help);
     }
     None
 }
@@ -242,9 +280,12 @@ fn password(
     let Some(file) = file else { return Some(Vec::new()) };
     let bytes = read(file, files, findings)?;
     // COMPAT: PowerShell's `>` writes UTF-16. Test: `password_files_of_windows_are_understood`.
-    if let Some(wide) = bytes.strip_prefix(b"\xff\xfe") {
+    let little = bytes.strip_prefix(b"\xff\xfe").map(|wide| (wide, true));
+    let big = || bytes.strip_prefix(b"\xfe\xff").map(|wide| (wide, false));
+    if let Some((wide, little)) = little.or_else(big) {
         let units = wide.chunks_exact(2).map(|pair| match pair {
-            [low, high] => u16::from_le_bytes([*low, *high]),
+            [a, b] if little => u16::from_le_bytes([*a, *b]),
+            [a, b] => u16::from_be_bytes([*a, *b]),
             _ => 0,
         });
         let text: String = char::decode_utf16(units).filter_map(Result::ok).collect();

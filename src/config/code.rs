@@ -55,7 +55,7 @@ codes! {
     FILE_UNREADABLE "E001" "file cannot be read"
         "A configuration file is missing, may not be read, is too large or is not UTF-8 text.";
     SYNTAX "E002" "not valid YAML"
-        "The file cannot be parsed from this place on. Only spaces indent; a text that holds `: ` or starts with `*`, `&`, `!`, `{`, `[` or `@` needs quotes. Findings behind this place show up once it is mended.";
+        "The file cannot be parsed from this place on, or is not one document of a sane size. Only spaces indent; a text that holds `: ` or starts with `*`, `&`, `!`, `{`, `[` or `@` needs quotes. Findings behind this place show up once it is mended.";
     INCLUDE "E003" "include does not work"
         "A pattern of `include` is malformed, names a file that does not exist, or reaches a file a second time.";
     ENVIRONMENT "E004" "environment variable cannot be inserted"
@@ -132,6 +132,8 @@ codes! {
         "The private key and the first certificate of the file are not a pair. The server's own certificate stands first, intermediates after it.";
     CERTIFICATE_DEFAULT "E043" "two default certificates"
         "Only one certificate can answer clients that ask for no known name.";
+    LOG_FILE "E044" "log file cannot be written"
+        "The path of a log leads to something that is not a file.";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"
@@ -158,6 +160,8 @@ codes! {
         "The pattern is fine but finds nothing. An empty directory is no error, a misspelt one would look the same.";
     NAMELESS_CERTIFICATE "W013" "certificate without names"
         "It has neither a DNS name in its subject alternative names nor a common name, so only clients that match no other certificate get it, and they refuse it.";
+    NO_LOG_DIRECTORY "W014" "directory of a log file is missing"
+        "Frontgate makes the file but not its directory, and does not start without it.";
 }
 
 /// The reference page, in Markdown.

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -26,7 +26,7 @@ impl Files {
     /// Reads a file; again from memory the second time.
     ///
     /// # Errors
-    /// What the system says, and files above 16 MiB.
+    /// What the system says, files above 16 MiB, and anything that is not a regular file.
     pub fn read(&mut self, path: &Path) -> io::Result<Arc<[u8]>> {
         if let Some(Some(bytes)) = self.read.get(path) {
             return Ok(bytes.clone());
@@ -83,10 +83,15 @@ pub fn reason(error: &io::Error) -> String {
 }
 
 fn read(path: &Path) -> io::Result<Arc<[u8]>> {
+    // Opening a FIFO waits for its other end, and what cannot be read twice cannot be watched.
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_SIZE {
-        return Err(io::Error::other("the file is larger than 16 MiB"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is larger than 16 MiB"));
     }
     Ok(bytes.into())
 }

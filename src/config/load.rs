@@ -1,6 +1,7 @@
 //! From a path to one tree: reads the file and everything it includes.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     str,
 };
@@ -31,7 +32,7 @@ pub fn load(
     findings: &mut Findings,
 ) -> Option<Node> {
     let mut loader = Loader { files, environment, findings, seen: Vec::new() };
-    loader.file(path)
+    loader.file(path, None)
 }
 
 struct Loader<'a, 'e> {
@@ -43,20 +44,38 @@ struct Loader<'a, 'e> {
 }
 
 impl Loader<'_, '_> {
-    fn file(&mut self, path: &Path) -> Option<Node> {
+    /// `included`: how messages call a file that an `include` names.
+    fn file(&mut self, path: &Path, included: Option<&str>) -> Option<Node> {
         self.seen.push(canonical(path));
-        let name = path.display().to_string();
+        let name = included.map_or_else(|| path.display().to_string(), str::to_string);
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let bytes = match self.files.read(&absolute) {
             Ok(bytes) => bytes,
             Err(error) => {
                 let message = format!("cannot read the file: {}", reason(&error));
-                self.findings
-                    .add_for_file(code::FILE_UNREADABLE, &name, message)
-                    .help("name another one with --config or FRONTGATE_CONFIG".to_string());
+                let help = match (error.kind(), included) {
+                    (ErrorKind::FileTooLarge, _) => {
+                        "split it: further files go under `include`".to_string()
+                    }
+                    (_, Some(_)) => {
+                        "an `include` names it; the user that Frontgate runs as must be able to \
+                         read it"
+                            .to_string()
+                    }
+                    (_, None) => "name another one with --config or FRONTGATE_CONFIG".to_string(),
+                };
+                self.findings.add_for_file(code::FILE_UNREADABLE, &name, message).help(help);
                 return None;
             }
         };
+        let wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        // Without a mark at its start, UTF-16 shows by a zero beside the first letter.
+        if wide || bytes.iter().take(2).any(|byte| *byte == 0) {
+            self.findings
+                .add_for_file(code::FILE_UNREADABLE, &name, "the file is UTF-16, not UTF-8 text")
+                .help("save it as UTF-8".to_string());
+            return None;
+        }
         let text = match str::from_utf8(&bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text).to_string(),
             Err(error) => {
@@ -64,7 +83,7 @@ impl Loader<'_, '_> {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let last = good.rsplit(|b| *b == b'\n').next().unwrap_or_default();
                 let mark = Mark {
-                    source: Source::new(path, text),
+                    source: Source::named(path, &name, text),
                     line: 1 + good.iter().filter(|b| **b == b'\n').count(),
                     column: 1 + String::from_utf8_lossy(last).chars().count(),
                     len: 1,
@@ -75,7 +94,7 @@ impl Loader<'_, '_> {
                 return None;
             }
         };
-        let source = Source::new(path, text);
+        let source = Source::named(path, &name, text);
         let mut root = node::parse(&source, self.findings)?;
         self.environment.insert(&mut root, self.findings);
         let mut entries = match root.value {
@@ -83,13 +102,16 @@ impl Loader<'_, '_> {
             Value::Null => Vec::new(),
             _ => {
                 let message = format!("a block of keys is expected here, not {}", root.kind());
-                self.findings.add(code::WRONG_TYPE, &root.mark, message);
+                self.findings
+                    .add(code::WRONG_TYPE, &root.mark, message)
+                    .help("it starts like `listeners:` at the beginning of a line".to_string());
                 return None;
             }
         };
         for pattern in patterns(&entries) {
             for included in self.matches(path, &pattern) {
-                if let Some(node) = self.file(&included) {
+                let called = called(path, &pattern, &included);
+                if let Some(node) = self.file(&included, Some(&called)) {
                     merge(&mut entries, node);
                 }
             }
@@ -98,9 +120,9 @@ impl Loader<'_, '_> {
     }
 
     /// The files a pattern stands for, sorted; findings about those that cannot be.
-    fn matches(&mut self, base: &Path, pattern: &(String, Mark, String)) -> Vec<PathBuf> {
+    fn matches(&mut self, from: &Path, pattern: &(String, Mark, String)) -> Vec<PathBuf> {
         let (text, mark, shown) = pattern;
-        let base = base.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let base = from.parent().filter(|dir| !dir.as_os_str().is_empty());
         let full = match base {
             Some(dir) if !Path::new(text).is_absolute() => {
                 format!("{}/{text}", Pattern::escape(&dir.display().to_string()))
@@ -116,7 +138,9 @@ impl Loader<'_, '_> {
             Ok(paths) => paths.filter_map(Result::ok).filter(|path| !path.is_dir()).collect(),
             Err(error) => {
                 let message = format!("`{shown}` is not a file pattern: {}", error.msg);
-                self.findings.add(code::INCLUDE, mark, message);
+                self.findings
+                    .add(code::INCLUDE, mark, message)
+                    .help("`*` stands for any characters in one name: `conf.d/*.yaml`".to_string());
                 return Vec::new();
             }
         };
@@ -138,13 +162,18 @@ impl Loader<'_, '_> {
             self.files.watch_directory(below);
             if found.is_empty() {
                 let message = format!("`{shown}` matches no file");
-                self.findings.add(code::NOTHING_INCLUDED, mark, message);
+                self.findings
+                    .add(code::NOTHING_INCLUDED, mark, message)
+                    .help("check its spelling; the path is relative to this file".to_string());
             }
         }
-        found.into_iter().filter(|path| self.is_new(path, mark)).collect()
+        found
+            .into_iter()
+            .filter(|path| self.is_new(path, &called(from, pattern, path), mark))
+            .collect()
     }
 
-    fn is_new(&mut self, path: &Path, mark: &Mark) -> bool {
+    fn is_new(&mut self, path: &Path, called: &str, mark: &Mark) -> bool {
         let fault = if self.seen.contains(&canonical(path)) {
             "is included a second time"
         } else if self.seen.len() >= MAX_FILES {
@@ -152,12 +181,31 @@ impl Loader<'_, '_> {
         } else {
             return true;
         };
-        let message = format!("`{}` {fault}", path.display());
+        let message = format!("`{called}` {fault}");
         self.findings
             .add(code::INCLUDE, mark, message)
             .help("each file may be included once, by one pattern".to_string());
         false
     }
+}
+
+/// How messages call an included file: by its path, or as the pattern is written where the
+/// environment had a part in it.
+// SECURITY: see `At::told`; every finding shows the name of its file.
+fn called(base: &Path, pattern: &(String, Mark, String), path: &Path) -> String {
+    let (text, _, shown) = pattern;
+    if text == shown {
+        return path.display().to_string();
+    }
+    let base = base.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(""));
+    let full = if Path::new(text).is_absolute() { shown.into() } else { base.join(shown) };
+    let name = shown.rsplit('/').next().unwrap_or(shown);
+    match path.file_name() {
+        Some(file) if name.contains('*') && !name.contains("${") => full.with_file_name(file),
+        _ => full,
+    }
+    .display()
+    .to_string()
 }
 
 /// The `include` patterns of a file with their places, and as they may be shown.

@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Spanned, options::DuplicateKeyPolicy};
+use serde_saphyr::{Error, Location, Spanned, budget::BudgetBreach, options::DuplicateKeyPolicy};
 
 use crate::config::{
     code,
@@ -16,6 +16,9 @@ use crate::config::{
 
 /// Blocks inside blocks; the contract needs eight.
 const MAX_DEPTH: usize = 48;
+
+/// Values in one file: above what 16 MiB of publish rules hold.
+const MAX_NODES: usize = 8_000_000;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -88,10 +91,14 @@ pub fn parse(source: &Arc<Source>, findings: &mut Findings) -> Option<Node> {
         strict_booleans: true,
         with_snippet: false,
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            max_nodes: MAX_NODES,
+            max_events: 3 * MAX_NODES,
+        },
     };
     match serde_saphyr::from_str_with_options::<Raw>(&source.text, options) {
-        Ok(raw) => Some(convert(raw, source, findings)),
+        Ok(raw) => Some(convert(raw, None, source, findings)),
         Err(error) => {
             syntax_error(source, &error, findings);
             None
@@ -113,11 +120,17 @@ fn syntax_error(source: &Arc<Source>, error: &serde_saphyr::Error, findings: &mu
     }
     let line = source.line(mark.line);
     let indent = line.len() - line.trim_start().len();
+    if let Some((message, help)) = refusal(error.without_snippet()) {
+        findings.add(code::SYNTAX, &mark, message).help(help.to_string());
+        return;
+    }
     let help = if line.get(..indent).is_some_and(|i| i.contains('\t')) {
         mark.column = 1 + line.chars().take_while(|c| *c != '\t').count();
         "this line is indented with a tab; YAML wants spaces (most editors: \"expand tabs\")"
     } else if line.contains(": *") || line.trim_start().starts_with("- *") {
         "a value that starts with `*` needs quotes: \"*.contoso.com\""
+    } else if line.contains("${") && line.contains(['{', '[']) {
+        "inside `{ }` and `[ ]`, a variable needs quotes: \"${NAME}\""
     } else {
         "check indentation, quotes and brackets here and on the line above"
     };
@@ -127,7 +140,50 @@ fn syntax_error(source: &Arc<Source>, error: &serde_saphyr::Error, findings: &mu
     findings.add(code::SYNTAX, &mark, format!("not valid YAML: {message}")).help(help.to_string());
 }
 
-fn convert(raw: Raw, source: &Arc<Source>, findings: &mut Findings) -> Node {
+/// Message and help where the file is YAML, but not what we take.
+fn refusal(error: &Error) -> Option<(&'static str, &'static str)> {
+    Some(match error {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => (
+            "too many blocks inside blocks",
+            "check brackets and indentation: no setting is nested that deep",
+        ),
+        Error::Budget {
+            breach:
+                BudgetBreach::Aliases { .. }
+                | BudgetBreach::Anchors { .. }
+                | BudgetBreach::AliasAnchorRatio { .. }
+                | BudgetBreach::RecordedAnchorEvents { .. }
+                | BudgetBreach::RecordedAnchorBytes { .. }
+                | BudgetBreach::MergeKeys { .. },
+            ..
+        }
+        | Error::AliasReplayCounterOverflow { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => {
+            ("the aliases (`*name`) expand to too much", "write out what they stand for")
+        }
+        Error::Budget { .. } => {
+            ("the file is too large", "split it: further files go under `include`")
+        }
+        Error::MultipleDocuments { .. } => (
+            "a second YAML document begins here",
+            "remove the line `---` or `...` above it; further files go under `include`",
+        ),
+        _ => return None,
+    })
+}
+
+/// `alias` is the alias that is being followed.
+fn convert(
+    raw: Raw,
+    alias: Option<Location>,
+    source: &Arc<Source>,
+    findings: &mut Findings,
+) -> Node {
+    // Two uses of one anchor stand in two places.
+    let used = raw.alias.filter(|used| alias != Some(*used)).map(|used| mark(source, &used));
+    let alias = raw.alias.or(alias);
     let mark = mark(source, &raw.location);
     let text = |shown: String| written(source, &raw.location).map_or(shown, str::to_string);
     let value = match raw.value {
@@ -135,17 +191,18 @@ fn convert(raw: Raw, source: &Arc<Source>, findings: &mut Findings) -> Node {
         RawValue::Text(text) => Value::Scalar(Scalar { text, raw: None }),
         // `1.10` and `0x1F` must not come back as `1.1` and `31`.
         RawValue::Typed(shown) => Value::Scalar(Scalar { text: text(shown), raw: None }),
-        RawValue::List(items) => {
-            Value::List(items.into_iter().map(|item| convert(item, source, findings)).collect())
-        }
+        RawValue::List(items) => Value::List(
+            items.into_iter().map(|item| convert(item, alias, source, findings)).collect(),
+        ),
         RawValue::Map(entries) => Value::Map(
             entries
                 .into_iter()
-                .filter_map(|(key, value)| entry(key, value, source, findings))
+                .filter_map(|(key, value)| entry(key, value, alias, source, findings))
                 .collect(),
         ),
     };
     let mark = match &value {
+        _ if used.is_some() => used.unwrap_or(mark),
         Value::Map(entries) => entries.first().map_or(mark, |first| first.mark.clone()),
         Value::List(_) => Mark { len: 1, ..mark },
         Value::Broken | Value::Null | Value::Scalar(_) => mark,
@@ -153,9 +210,15 @@ fn convert(raw: Raw, source: &Arc<Source>, findings: &mut Findings) -> Node {
     Node { value, mark }
 }
 
-fn entry(key: Raw, value: Raw, source: &Arc<Source>, findings: &mut Findings) -> Option<Entry> {
-    let mut value = convert(value, source, findings);
-    let key = convert(key, source, findings);
+fn entry(
+    key: Raw,
+    value: Raw,
+    alias: Option<Location>,
+    source: &Arc<Source>,
+    findings: &mut Findings,
+) -> Option<Entry> {
+    let mut value = convert(value, alias, source, findings);
+    let key = convert(key, alias, source, findings);
     let Value::Scalar(name) = key.value else {
         findings
             .add(code::WRONG_TYPE, &key.mark, "a key must be a word")
@@ -172,25 +235,34 @@ fn mark(source: &Arc<Source>, location: &Location) -> Mark {
     let number = |n: u64| usize::try_from(n).unwrap_or(1).max(1);
     let line = number(location.line());
     let column = number(location.column());
-    // A block scalar spans lines; the caret stays on the first.
-    let rest = source.line(line).chars().count().saturating_sub(column - 1);
-    let len = number(location.span().len()).min(rest.max(1));
+    // A block scalar spans lines; the caret stays on the first. Only the text itself is looked
+    // at: counting the whole line for every value of a file in one line would never end.
+    let first = slice(source, location).and_then(|text| text.lines().next());
+    let len = match first {
+        Some(first) => first.chars().count().max(1),
+        None => 1,
+    };
     Mark { source: source.clone(), line, column, len }
 }
 
 /// The bytes of a scalar as they stand in the file.
 fn written<'a>(source: &'a Arc<Source>, location: &Location) -> Option<&'a str> {
+    Some(slice(source, location)?.trim()).filter(|text| !text.is_empty())
+}
+
+fn slice<'a>(source: &'a Arc<Source>, location: &Location) -> Option<&'a str> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
     let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
-    let text = source.text.get(start..end)?.trim();
-    (!text.is_empty()).then_some(text)
+    source.text.get(start..end)
 }
 
 /// The tree as the parser hands it over.
 struct Raw {
     value: RawValue,
     location: Location,
+    /// Where it is used, if by an alias.
+    alias: Option<Location>,
 }
 
 enum RawValue {
@@ -204,7 +276,8 @@ enum RawValue {
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<RawValue>::deserialize(deserializer)?;
-        Ok(Self { value: spanned.value, location: spanned.defined })
+        let alias = Some(spanned.referenced).filter(|used| *used != spanned.defined);
+        Ok(Self { value: spanned.value, location: spanned.defined, alias })
     }
 }
 

@@ -23,11 +23,16 @@ pub struct Source {
 impl Source {
     /// A file `path` with its text.
     pub fn new(path: &Path, text: String) -> Arc<Self> {
+        Self::named(path, &path.display().to_string(), text)
+    }
+
+    /// The same under the name that messages use.
+    pub fn named(path: &Path, name: &str, text: String) -> Arc<Self> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
         let starts = starts.collect();
-        Arc::new(Self { name: path.display().to_string().into(), dir, text, starts })
+        Arc::new(Self { name: name.into(), dir, text, starts })
     }
 
     /// Line `number` (from 1) without its end; empty past the last one.

@@ -165,6 +165,7 @@ fn servers(
 
 fn address(written: &At<String>, findings: &mut Findings) -> Option<Address> {
     let bare = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let with_port = written.strip_prefix('[').and_then(|rest| rest.split_once("]:"));
     if let Ok(ip) = bare.unwrap_or(written).parse::<IpAddr>() {
         return Some(Address::Ip(ip));
     }
@@ -173,7 +174,15 @@ fn address(written: &At<String>, findings: &mut Findings) -> Option<Address> {
     let help = match dns_name(written) {
         Ok(name) if !number => return Some(Address::Name(arc(&name))),
         Ok(_) => "an IPv4 address is four numbers from 0 to 255".to_string(),
-        Err(_) if written.raw.is_some() => "it comes from the environment".to_string(),
+        Err(_) if written.raw.is_some() => {
+            "its value comes from the environment, so it is not shown".to_string()
+        }
+        Err(_) if with_port.is_some_and(|(ip, _)| ip.parse::<IpAddr>().is_ok()) => {
+            "write the address without port; ports stand under `ports`".to_string()
+        }
+        Err(_) if written.starts_with('[') || written.matches(':').count() > 1 => {
+            "an IPv6 address looks like `2001:db8::1`".to_string()
+        }
         Err(help) => help,
     };
     let message = format!("`{}` is not the address of a server", written.shown());

@@ -115,7 +115,7 @@ fn admin<'a>(config: &'a Config, sockets: &mut Vec<Socket<'a>>, findings: &mut F
         (AdminAddress::Tcp(address), false) if !listen.fault => {
             // Nobody wrote the default, so the listener is the place to look at.
             if let Some(taken) = sockets.iter().find(|other| collide(other.address, *address)) {
-                let message = format!("{} is the default of `admin.listen`", taken.told);
+                let message = format!("{address} is taken: it is the default of `admin.listen`");
                 findings
                     .add(code::EQUAL_LISTENERS, taken.mark, message)
                     .help("use another port here, or set `admin: { listen: … }`".to_string());
@@ -129,7 +129,7 @@ fn admin<'a>(config: &'a Config, sockets: &mut Vec<Socket<'a>>, findings: &mut F
         (AdminAddress::Tcp(address), AdminAddress::Tcp(default))
             if !listen.explicit && !listen.fault && collide(*address, *default) =>
         {
-            let message = format!("{} is the default of `admin.listen`", health.told());
+            let message = format!("{default} is taken: it is the default of `admin.listen`");
             findings.add(code::EQUAL_LISTENERS, &health.mark, message).help(HEALTH.to_string());
         }
         (AdminAddress::Tcp(address), _) => socket(*address, health, sockets, findings),

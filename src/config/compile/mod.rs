@@ -16,8 +16,9 @@ use crate::{
         model::{
             Config,
             name::HostName,
-            net::LogPath,
+            net::{FilePath, LogPath},
             service::{LogFormat, Workers},
+            value::Size,
         },
         read::{At, List, Read},
         source::Mark,
@@ -49,7 +50,7 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
         farms: farms.into_iter().map(|(farm, _)| farm).collect(),
         rules,
         domains: strings(&config.domains),
-        limits: limits(config),
+        limits: limits(config, findings),
         access_log: access_log(config, findings),
         admin: site::Admin {
             listen: config.admin.listen.value.clone(),
@@ -69,8 +70,26 @@ fn strings(names: &List<HostName>) -> Vec<String> {
     names.items.iter().map(|name| name.0.clone()).collect()
 }
 
-fn limits(config: &Config) -> site::Limits {
+fn limits(config: &Config, findings: &mut Findings) -> site::Limits {
     let limits = &config.limits;
+    let (header, url) = (&limits.header_size, &limits.url);
+    let mut fine = !header.fault && !url.fault;
+    for (key, at, least) in [("header_size", header, Size(4 << 10)), ("url", url, Size(256))] {
+        if at.0 < least.0 {
+            fine = false;
+            let least = least.show();
+            let message = format!("`{key}` is too small for what browsers send");
+            findings
+                .add(code::RANGE, &at.mark, message)
+                .help(format!("the least is {}", least.as_str().unwrap_or_default()));
+        }
+    }
+    if fine && url.0 > header.0 {
+        let at = if url.explicit { url } else { header };
+        findings
+            .add(code::RANGE, &at.mark, "`url` is larger than `header_size`, which it is a part of")
+            .help("raise `header_size`, or lower `url` (default 16KiB)".to_string());
+    }
     site::Limits {
         connections: limits.connections.usize(),
         connections_per_source: limits.connections_per_source.usize(),
@@ -100,9 +119,25 @@ fn access_log(config: &Config, findings: &mut Findings) -> site::AccessLog {
     };
     let path = match &log.path.value {
         LogPath::Stdout => None,
-        LogPath::File(file) => Some(file.path.clone()),
+        LogPath::File(file) => {
+            log_file(file, &log.path.mark, findings);
+            Some(file.path.clone())
+        }
     };
     site::AccessLog { format, path }
+}
+
+fn log_file(file: &FilePath, mark: &Mark, findings: &mut Findings) {
+    let written = &file.written;
+    if file.path.is_dir() {
+        findings
+            .add(code::LOG_FILE, mark, format!("`{written}` is a directory"))
+            .help("name a file in it, such as `access.log`".to_string());
+    } else if file.path.parent().is_some_and(|parent| !parent.is_dir()) {
+        findings
+            .add(code::NO_LOG_DIRECTORY, mark, format!("the directory of `{written}` is missing"))
+            .help("make it, and let the user that Frontgate runs as write there".to_string());
+    }
 }
 
 /// The finding that a list needs an entry, if the file says it has none.

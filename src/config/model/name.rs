@@ -1,5 +1,7 @@
 //! Host names, paths, header names and redirect targets.
 
+use std::net::Ipv6Addr;
+
 use serde_yaml::Value as Yaml;
 
 use crate::{
@@ -19,9 +21,11 @@ pub struct HostName(pub String);
 impl Read for HostName {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         let text = &scalar(node, "a host name", findings)?.text;
+        let under = text.strip_prefix("*.").and_then(|name| dns_name(name).ok());
         match dns_name(text) {
             Ok(name) => Some(Self(name)),
             Err(help) => {
+                let help = under.map_or(help, |name| format!("write the name alone: `{name}`"));
                 bad(node, code::HOST, "a host name", help, findings);
                 None
             }
@@ -160,6 +164,9 @@ impl Read for Target {
 
 /// A DNS name in lower case, or why it is none.
 pub fn dns_name(text: &str) -> Result<String, String> {
+    if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok() {
+        return Err("write a DNS name; this is an IPv6 address".to_string());
+    }
     if let Some((_, rest)) = text.split_once("://") {
         let host = rest.split(['/', ':']).next().unwrap_or(rest);
         return Err(format!("write the host alone: `{host}`"));

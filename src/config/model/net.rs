@@ -99,7 +99,7 @@ impl Read for SocketAddr {
             code::ADDRESS,
             "an IP address with a port",
             format!(
-                "\"0.0.0.0:{port}\" is every IPv4 address of this machine, \"[::]:{port}\" IPv6 too"
+                "\"0.0.0.0:{port}\" is every IPv4 address of this machine, \"[::]:{port}\" every IPv6 one"
             ),
             findings,
         );
@@ -167,7 +167,10 @@ impl Read for Cidr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::testing::{codes, value};
+    use crate::config::{
+        model::testing::{codes, value},
+        node,
+    };
 
     #[test]
     fn addresses_have_ports() {
@@ -179,6 +182,19 @@ mod tests {
         let socket = Some(AdminAddress::Unix("/run/f.sock".into()));
         assert_eq!(value::<AdminAddress>("unix:/run/f.sock"), socket);
         assert_eq!(codes::<AdminAddress>("unix:f.sock"), ["E027"]);
+    }
+
+    #[test]
+    fn absolute_paths_from_the_environment_are_shown_as_written() {
+        let source = crate::config::source::Source::new(Path::new("/etc/f/t.yaml"), String::new());
+        let shown = |text: &str, raw: &str| {
+            let scalar = node::Scalar { text: text.into(), raw: Some(raw.into()) };
+            let mark = crate::config::source::Mark::start(&source);
+            let node = Node { value: node::Value::Scalar(scalar), mark };
+            FilePath::read(&node, &mut Findings::default()).unwrap().show()
+        };
+        assert_eq!(shown("/tls/ca.pem", "${ABS}/ca.pem"), "${ABS}/ca.pem");
+        assert_eq!(shown("tls/ca.pem", "${REL}/ca.pem"), "/etc/f/${REL}/ca.pem");
     }
 
     #[test]

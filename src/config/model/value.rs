@@ -71,13 +71,15 @@ impl<const MIN: u64, const MAX: u64> Number<MIN, MAX> {
 impl<const MIN: u64, const MAX: u64> Read for Number<MIN, MAX> {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         let expected = format!("a whole number from {MIN} to {MAX}");
-        match scalar(node, &expected, findings)?.text.parse() {
-            Ok(number) if (MIN..=MAX).contains(&number) => Some(Self(number)),
-            _ => {
-                bad(node, code::RANGE, &expected, "whole numbers only", findings);
-                None
-            }
-        }
+        let number = scalar(node, &expected, findings)?.text.parse();
+        let help = match number {
+            Ok(number) if (MIN..=MAX).contains(&number) => return Some(Self(number)),
+            Ok(number) if number < MIN => format!("the least is {MIN}"),
+            Ok(_) => format!("the most is {MAX}"),
+            Err(_) => format!("write digits alone: {MIN} to {MAX}"),
+        };
+        bad(node, code::RANGE, &expected, help, findings);
+        None
     }
 
     fn show(&self) -> Yaml {

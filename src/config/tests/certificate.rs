@@ -112,8 +112,10 @@ fn password_files_of_windows_are_understood() {
     make::test_files(dir.path());
     let wide: Vec<u8> = "right\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(dir.path().join("wide"), [b"\xff\xfe", wide.as_slice()].concat()).unwrap();
+    let wide: Vec<u8> = "right\r\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    fs::write(dir.path().join("big"), [b"\xfe\xff", wide.as_slice()].concat()).unwrap();
     fs::write(dir.path().join("bom"), b"\xef\xbb\xbfright").unwrap();
-    for password in ["wide", "bom", "right.pass"] {
+    for password in ["wide", "big", "bom", "right.pass"] {
         let (loaded, codes) = load(dir.path(), "a.pfx", password);
         assert!(loaded.is_some(), "{password}: {codes:?}");
     }

@@ -53,6 +53,9 @@ fn findings_look_as_they_should() {
         assert_eq!(outcome.site.is_none(), errors > 0, "{stem}: no site exactly if errors");
         let text = shown(&outcome, dir.path());
         assert!(!text.contains("hunter2"), "{stem} shows a secret:\n{text}");
+        for finding in outcome.findings.iter() {
+            assert!(finding.help.is_some(), "{stem}: no remedy: {finding:?}");
+        }
         golden::check(&format!("{TESTDATA}/{stem}.txt"), &text);
         seen.push_str(&text);
     }

@@ -1,6 +1,6 @@
 //! Certificates for tests.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use boring::{
     asn1::Asn1Time,
@@ -73,5 +73,11 @@ pub(super) fn test_files(dir: &Path) {
     fs::write(dir.join("encrypted.key"), encrypted).unwrap();
     fs::write(dir.join("right.pass"), "right\r\n").unwrap();
     fs::write(dir.join("wrong.pass"), "wrong\n").unwrap();
+    fs::write(dir.join("a.keyder"), a.private_key_to_der().unwrap()).unwrap();
+    let wide: Vec<u8> = "workers: 4\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(dir.join("utf16.yaml"), [b"\xff\xfe", wide.as_slice()].concat()).unwrap();
+    fs::File::create(dir.join("large.yaml")).unwrap().set_len((16 << 20) + 1).unwrap();
+    let made = Command::new("mkfifo").arg(dir.join("fifo.yaml")).status().unwrap();
+    assert!(made.success());
     fs::write(dir.join("latin1.yaml"), b"# fine\n# K\xf6ln\n").unwrap();
 }

@@ -3,6 +3,8 @@
 mod certificate;
 mod conf;
 mod findings;
+mod large;
+mod leaks;
 mod make;
 mod site;
 mod wild;

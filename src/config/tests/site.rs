@@ -43,6 +43,7 @@ publish: [{ host: a.contoso.com, farm: extra, listeners: [public] }]
 fn whole(dir: &Path) -> Outcome {
     make::test_files(dir);
     fs::create_dir_all(dir.join("conf.d")).unwrap();
+    fs::create_dir_all(dir.join("logs")).unwrap();
     fs::write(dir.join("conf.d/extra.yaml"), INCLUDED).unwrap();
     fs::write(dir.join("main.yaml"), WHOLE).unwrap();
     load_with(&dir.join("main.yaml"), &server)
@@ -95,7 +96,10 @@ fn a_whole_configuration_becomes_a_site() {
     assert_eq!(rule.host, HostPattern::Exact("a.contoso.com".into()));
     assert_eq!(rule.path, PathPattern::Prefix("/autodiscover".into()));
     assert_eq!((rule.schemes, rule.index), (Schemes { https: true, http: true }, 0));
-    assert_eq!((&rule.action, &*rule.name), (&Action::Forward(FarmId(1)), "a.contoso.com/autodiscover"));
+    assert_eq!(
+        (&rule.action, &*rule.name),
+        (&Action::Forward(FarmId(1)), "a.contoso.com/autodiscover")
+    );
     assert_eq!((rule.body_size, rule.timeout), (Some(1 << 20), Some(Duration::from_secs(300))));
     assert_eq!(site.rules[1].action, Action::Deny);
     assert_eq!(site.rules[2].action, Action::Forward(FarmId(0)));
