@@ -1,6 +1,6 @@
 //! Certificates and authorities from files.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use boring::{
     asn1::Asn1Time,
@@ -142,15 +142,18 @@ fn read(
         .read(&file.path)
         .map_err(|error| {
             let message = format!("cannot read `{}`: {}", file.written, reason(&error));
-            let help = relative_help(file);
+            let help = unread_help(file, &error);
             findings.add(code::CERTIFICATE_FILE, &file.mark, message).help(help);
         })
         .ok()
 }
 
-fn relative_help(file: &At<FilePath>) -> String {
+fn unread_help(file: &At<FilePath>, error: &io::Error) -> String {
+    let missing = error.kind() == io::ErrorKind::NotFound;
     if Path::new(&file.written).is_relative() && file.raw.is_none() {
         "relative paths start at the directory of this file".to_string()
+    } else if missing {
+        "check its spelling; absolute paths start at the root of this machine".to_string()
     } else {
         "the user that Frontgate runs as must be able to read it".to_string()
     }

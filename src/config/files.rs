@@ -86,7 +86,7 @@ fn read(path: &Path) -> io::Result<Arc<[u8]>> {
     // Opening a FIFO waits for its other end, and what cannot be read twice cannot be watched.
     let kind = fs::metadata(path)?.file_type();
     if !kind.is_file() && !kind.is_dir() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;

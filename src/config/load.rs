@@ -57,6 +57,9 @@ impl Loader<'_, '_> {
                     (ErrorKind::FileTooLarge, _) => {
                         "split it: further files go under `include`".to_string()
                     }
+                    (ErrorKind::InvalidInput, _) => {
+                        "pipes and devices cannot be read again by a reload; use a file".to_string()
+                    }
                     (_, Some(_)) => {
                         "an `include` names it; the user that Frontgate runs as must be able to \
                          read it"

@@ -166,6 +166,7 @@ fn refusal(error: &Error) -> Option<(&'static str, &'static str)> {
         Error::Budget { .. } => {
             ("the file is too large", "split it: further files go under `include`")
         }
+        Error::AliasError { error, .. } => return refusal(error),
         Error::MultipleDocuments { .. } => (
             "a second YAML document begins here",
             "remove the line `---` or `...` above it; further files go under `include`",

@@ -28,7 +28,7 @@ publish:
   - { host: a.contoso.com, path: "$/sentinel/x", farm: "$sentinel" }
   - { host: a.contoso.com, path: /a, farm: "$lyn", listeners: ["$tls-on"], schemes: [http] }
   - { host: a.contoso.com, path: /b, farm: lync, listeners: [tls-on], schemes: [http] }
-  - { host: a.contoso.com, path: /c, farm: lync, listeners: [sentinel], schemes: [http] }
+  - { host: a.contoso.com, path: /c, farm: lync, listeners: [nobody], schemes: [http] }
 "#,
     r#"
 listeners: [{ address: "0.0.0.0:80" }]
@@ -118,14 +118,10 @@ fn no_message_shows_what_the_environment_says() {
         let (outcome, values) = load(dir.path(), case);
         codes.borrow_mut().extend(outcome.findings.iter().map(|f| f.code.id));
         let text = render::text(&outcome.findings, false);
-        // Lines of the files show themselves; they hold names of variables only.
-        let fixed = if case.contains("[sentinel]") { "`sentinel`" } else { "\0" };
-        let text = text.replace(fixed, "").replace("listeners: [sentinel]", "");
         for secret in ["sentinel", "12345678", "10.12.34.56", "10.12345678"] {
             assert!(!text.contains(secret), "{secret} leaks:\n{text}");
         }
         let effective = outcome.effective.unwrap_or_default();
-        let effective = effective.replace("- sentinel\n", "");
         assert!(!effective.contains("sentinel"), "{effective}");
         assert!(!values.is_empty());
     }
