@@ -16,6 +16,7 @@ pub mod load;
 pub mod model;
 pub mod node;
 pub mod preset;
+mod raw;
 pub mod read;
 pub mod record;
 pub mod render;
