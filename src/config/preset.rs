@@ -30,7 +30,11 @@ pub enum Preset {
     Lync,
     /// Office Web Apps Server or Office Online Server.
     Owas,
-    /// One protocol of Exchange.
+    /// MAPI over HTTP of Exchange.
+    ExchangeMapi,
+    /// Outlook Anywhere (RPC over HTTP) of Exchange.
+    ExchangeRpc,
+    /// Another protocol of Exchange.
     Exchange(&'static str),
 }
 
@@ -55,6 +59,8 @@ impl Preset {
             Self::None => "none".to_string(),
             Self::Lync => "lync".to_string(),
             Self::Owas => "owas".to_string(),
+            Self::ExchangeMapi => "exchange/mapi".to_string(),
+            Self::ExchangeRpc => "exchange/rpc".to_string(),
             Self::Exchange(protocol) => format!("exchange/{protocol}"),
         }
     }
@@ -64,6 +70,8 @@ impl Preset {
             Self::None | Self::Exchange(_) => &NONE,
             Self::Lync => &LYNC,
             Self::Owas => &OWAS,
+            Self::ExchangeMapi => &EXCHANGE_MAPI,
+            Self::ExchangeRpc => &EXCHANGE_RPC,
         }
     }
 }
@@ -75,6 +83,11 @@ impl Read for Preset {
             Value::Scalar(scalar) => scalar.shown(),
             _ => found,
         };
+        match found {
+            "exchange/mapi" => return Some(Self::ExchangeMapi),
+            "exchange/rpc" => return Some(Self::ExchangeRpc),
+            _ => {}
+        }
         if let Some(protocol) = found.strip_prefix("exchange/") {
             findings
                 .add(
@@ -154,6 +167,21 @@ const OWAS: Settings = Settings {
     hide_headers: HIDDEN,
     plain_paths: &[],
 };
+
+const EXCHANGE_MAPI: Settings = Settings {
+    https: 443,
+    http: 80,
+    // Clients keep a notification request open.
+    timeout: 3600,
+    // Managed Availability answers 200 while it considers the protocol in service.
+    probe: Some(Page { path: "/mapi/healthcheck.htm", body: None }),
+    deny_paths: &[],
+    hide_headers: HIDDEN,
+    plain_paths: &[],
+};
+
+const EXCHANGE_RPC: Settings =
+    Settings { probe: Some(Page { path: "/rpc/healthcheck.htm", body: None }), ..EXCHANGE_MAPI };
 
 // COMPAT: `X-Ms-diagnostics` is not among them; clients choose what to try next by it.
 const HIDDEN: &[&str] =
@@ -265,7 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn exchange_is_known_but_not_there() {
+    fn exchange_streams_have_their_time_and_their_probe() {
+        for (preset, page) in [("rpc", "/rpc/healthcheck.htm"), ("mapi", "/mapi/healthcheck.htm")] {
+            let (farm, findings) = farm(&format!("preset: exchange/{preset}\nservers: [s]\n"));
+            assert!(findings.is_empty());
+            assert_eq!(shown(&farm, "timeout"), "1h\n");
+            assert!(shown(&farm, "probe").contains(page));
+        }
+    }
+
+    #[test]
+    fn other_exchange_protocols_are_known_but_not_there() {
         let (_, findings) = farm("preset: exchange/ews\nservers: [s]\n");
         assert_eq!(findings.iter().map(|f| f.code.id).collect::<Vec<_>>(), ["E011"]);
         let (_, findings) = farm("preset: exchange/ewz\nservers: [s]\n");

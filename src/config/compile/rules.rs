@@ -1,6 +1,6 @@
 //! Publish rules: names resolved, equal ones refused.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
     config::{
@@ -15,7 +15,7 @@ use crate::{
         read::{At, List},
         source::Mark,
     },
-    site::{Action, FarmId, HostPattern, PathPattern, Redirect, Rule, Schemes},
+    site::{Action, Farm, FarmId, HostPattern, PathPattern, Redirect, Rule, Schemes},
 };
 
 /// The rules, and for each its index in the model.
@@ -40,6 +40,7 @@ pub(super) fn compile(
             Claim { listeners: listeners.clone(), schemes, mark: &host.mark, rule: &entry.mark };
         take(&mut taken, host, entry, claim, findings);
         let Some(action) = action else { continue };
+        let body_timeout = body_timeout(entry, &action, farms);
         rules.push(Arc::new(Rule {
             index: rules.len(),
             name: entry.name.as_ref().map_or_else(|| default_name(entry), |name| arc(name)),
@@ -56,12 +57,29 @@ pub(super) fn compile(
                 .collect(),
             timeout: entry.timeout.as_ref().map(|timeout| timeout.0),
             body_size: entry.body_size.as_ref().map(|size| size.0),
-            body_timeout: entry.body_timeout.0,
+            body_timeout,
             place: entry.place(),
         }));
         written.push(index);
     }
     (rules, written)
+}
+
+/// Silence inside a body where nothing else is said.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// COMPAT: an Outlook Anywhere or MAPI client trickles for as long as the session lasts.
+/// Test: bodies_of_exchange_streams_may_trickle
+fn body_timeout(entry: &publish::Rule, action: &Action, farms: &[Placed]) -> Duration {
+    if let Some(said) = &entry.body_timeout {
+        return said.0;
+    }
+    let farm = match action {
+        Action::Forward(id) => farms.get(id.0).map(|(farm, _)| farm),
+        Action::Deny | Action::Redirect(_) => None,
+    };
+    let streams = |farm: &&Arc<Farm>| matches!(&*farm.preset, "exchange/rpc" | "exchange/mapi");
+    farm.filter(streams).map_or(BODY_TIMEOUT, |farm| farm.timeout)
 }
 
 /// What rules may name.

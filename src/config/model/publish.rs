@@ -58,8 +58,9 @@ record! {
         later rate: Rate,
         /// Largest request body. Default: none, the server decides.
         optional body_size: Size,
-        /// How long a client may stay silent inside a request body. Default `60s`.
-        default body_timeout: Timeout = Timeout::secs(60),
+        /// How long a client may stay silent inside a request body. Default `60s`; farms of the
+        /// presets `exchange/rpc` and `exchange/mapi`, whose clients trickle: the farm's `timeout`.
+        optional body_timeout: Timeout,
         /// Slowest request body, a second. Default: none.
         later min_body_rate: Size,
         /// Silence allowed to the server. Default: the farm's `timeout`.

@@ -167,3 +167,21 @@ fn errors_of_all_files_come_in_one_run() {
         assert!(found.contains(&code), "{code} is not among {found:?}");
     }
 }
+
+#[test]
+fn bodies_of_exchange_streams_may_trickle() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "domains: [contoso.com]\nlisteners: [{ address: \"0.0.0.0:80\" }]\nfarms:\n  \
+                rpc: { preset: exchange/rpc, servers: [exch01.contoso.local], timeout: 2h }\n  \
+                mapi: { preset: exchange/mapi, servers: [exch01.contoso.local] }\n  \
+                web: { servers: [exch01.contoso.local] }\npublish:\n  \
+                - { host: mail.contoso.com, path: /rpc, farm: rpc, schemes: [http] }\n  \
+                - { host: mail.contoso.com, path: /mapi, farm: mapi, schemes: [http] }\n  \
+                - { host: mail.contoso.com, path: /x, farm: mapi, schemes: [http], body_timeout: 5s }\n  \
+                - { host: mail.contoso.com, farm: web, schemes: [http] }\n";
+    fs::write(dir.path().join("main.yaml"), text).unwrap();
+    let outcome = load_with(&dir.path().join("main.yaml"), &server);
+    let site = outcome.site.unwrap_or_else(|| panic!("{}", render::text(&outcome.findings, false)));
+    let seconds: Vec<_> = site.rules.iter().map(|rule| rule.body_timeout.as_secs()).collect();
+    assert_eq!(seconds, [7200, 3600, 5, 60]);
+}
