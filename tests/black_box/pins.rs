@@ -454,3 +454,19 @@ fn a_drain_mixes_nobody_up() {
     }
     assert_eq!(frontgate.exit_code(Duration::from_secs(15)), 0);
 }
+
+/// Connections without a sign-in find room in the pool beside those with one.
+#[test]
+fn anonymous_clients_do_not_put_out_a_sign_in() {
+    let backend = server();
+    let limits = "workers: 1\nlimits: { pins: 1 }\n";
+    let frontgate = Frontgate::with(&config(&[("fe01", backend.port())], limits, ""));
+    let mut signed_in = frontgate.plain();
+    assert_eq!(signed_in.ask(sign_in("alice")).text(), "alice 0");
+    let mut others: Vec<_> = (0..150).map(|_| frontgate.plain()).collect();
+    for other in &mut others {
+        // The first meets the offer; the second has a server connection of its own.
+        assert_eq!((other.ask(GET).status, other.ask(GET).status), (401, 401));
+    }
+    assert_eq!(signed_in.ask(GET).text(), "alice 0");
+}
