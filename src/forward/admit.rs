@@ -189,7 +189,11 @@ fn forward(
     // answer and not their connection.
     match verdict {
         Verdict::Pinned { counted } => hold(ctx, connection, rule, &farm, counted)?,
-        _ => ctx.server = farm.choose(&ctx.tried),
+        _ => {
+            // A reload may have turned the farm off that a sign-in was made with.
+            ctx.close |= lost_ground(ctx);
+            ctx.server = farm.choose(&ctx.tried);
+        }
     }
     ctx.farm = Some(farm);
     if ctx.server.is_none() { Err(reason::NO_SERVER.into()) } else { Ok(()) }
@@ -225,6 +229,7 @@ fn hold(
     if place.is_some() || !ctx.homed {
         holds.choose(&live.site, rule, &server.spec(), place);
     }
+    holds.waits(name, None);
     ctx.holds = Some(holds);
     Ok(())
 }

@@ -94,6 +94,13 @@ impl Ctx {
         self.time = SystemTime::now() - started.elapsed();
     }
 
+    /// The exchange is over: a pin that has not proved itself waits for its client again.
+    pub(super) fn ended(&self) {
+        if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
+            holds.waits(&farm.spec().name, Some(Instant::now()));
+        }
+    }
+
     /// A server took the connection: what failed before is forgotten.
     pub(super) fn connected(&mut self, reused: bool, fd: RawFd) {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {

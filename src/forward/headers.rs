@@ -1,8 +1,8 @@
 //! Header fields on their way to the server and back.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Instant};
 
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::{
     Error, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
@@ -79,16 +79,19 @@ pub(super) fn from_server(
 ) -> Result<()> {
     // SECURITY: after a 101 bytes pass unread, so only the client may ask for one.
     // Test: an_unasked_101_is_refused
-    if response.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+    if is_tunnel(response) && !session.is_upgrade_req() {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "unasked 101").into_up());
     }
     let (Some(farm), Some(connection)) = (&ctx.farm, &ctx.connection) else { return Ok(()) };
-    if let Some(holds) = ctx.holds.as_ref().filter(|_| !response.status.is_informational()) {
+    let last = !response.status.is_informational() || is_tunnel(response);
+    if let Some(holds) = ctx.holds.as_ref().filter(|_| last) {
         // What is bound to a connection ends with it, so the client has to know.
         // Test: a_closing_server_takes_its_client_connection_along
-        ctx.close |= closes(response);
-        if response.status != StatusCode::UNAUTHORIZED {
-            holds.proved(&farm.spec().name);
+        ctx.close |= closes(response) || ends_with_the_connection(session, response);
+        match response.status {
+            // An early one starts the client's time, also while its upload goes on.
+            StatusCode::UNAUTHORIZED => holds.waits(&farm.spec().name, Some(Instant::now())),
+            _ => holds.proved(&farm.spec().name),
         }
     }
     pin::on_response(farm.spec().connection_auth, response, connection)
@@ -96,7 +99,7 @@ pub(super) fn from_server(
 
 /// What the client gets.
 pub(super) fn to_client(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+    if is_tunnel(response) {
         if let Some(connection) = &ctx.connection {
             connection.upgraded.store(true, Ordering::Relaxed);
         }
@@ -121,6 +124,20 @@ pub(super) fn to_client(session: &mut Session, response: &mut ResponseHeader, ct
     for name in &farm.spec().hide_headers {
         response.remove_header(&**name);
     }
+}
+
+fn is_tunnel(response: &ResponseHeader) -> bool {
+    response.status == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Whether only the server's close ends the body (RFC 9112 6.3).
+fn ends_with_the_connection(session: &Session, response: &ResponseHeader) -> bool {
+    let bodiless = session.req_header().method == Method::HEAD
+        || response.status.is_informational()
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let framed = response.headers.contains_key(header::CONTENT_LENGTH)
+        || response.headers.contains_key(header::TRANSFER_ENCODING);
+    !bodiless && !framed
 }
 
 /// Whether the server closes its connection after this answer (RFC 9112 9.6).

@@ -179,6 +179,7 @@ impl ProxyHttp for Forward {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        ctx.ended();
         log::request(&self.current.log, session, ctx);
     }
 

@@ -4,12 +4,13 @@ use std::{
     any::Any,
     os::fd::RawFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
 };
 
 use super::pins::Place;
 use crate::{
     listen::{Connection, Handle},
-    site::{Action, HostPattern, PathPattern, Rule, Server, Site},
+    site::{Action, Bridge, ConnectionAuth, HostPattern, PathPattern, Rule, Server, Site},
 };
 
 /// Everything one client connection is pinned to.
@@ -24,6 +25,7 @@ pub struct Holds {
 struct Hold {
     farm: Arc<str>,
     server: Server,
+    bridge: Bridge,
     /// Digest of the farm's TLS settings.
     tls: u64,
     /// The rule that led here.
@@ -70,6 +72,7 @@ impl Holds {
         all.push(Hold {
             farm: farm.name.clone(),
             server: server.clone(),
+            bridge: farm.bridge,
             tls: farm.tls.digest,
             rule: (rule.host.clone(), rule.path.clone()),
             socket: None,
@@ -84,12 +87,26 @@ impl Holds {
         let Some(hold) = all.iter_mut().find(|h| *h.farm == *farm) else { return false };
         let replaces = !reused && hold.socket.is_some();
         if !reused || hold.socket.is_none() {
+            // SECURITY: one server connection a farm; what was signed in on the old one ends.
+            // Test: a_closing_server_takes_its_client_connection_along
+            if let Some(old) = hold.socket.take() {
+                old.shut_down();
+            }
             hold.socket = Handle::of(fd);
         }
         if let (Some(place), Some(socket)) = (&hold.place, &hold.socket) {
             place.watches(socket);
         }
         replaces
+    }
+
+    /// A request of a farm is under way (none), or its client's turn began at that moment.
+    pub fn waits(&self, farm: &str, since: Option<Instant>) {
+        for hold in self.lock().iter().filter(|h| *h.farm == *farm) {
+            if let Some(place) = &hold.place {
+                place.waits(since);
+            }
+        }
     }
 
     /// The server said something other than 401.
@@ -135,7 +152,11 @@ impl Hold {
                 && s.ports == self.server.ports
                 && s.tls_name == self.server.tls_name
         };
-        published && farm.tls.digest == self.tls && server.is_some_and(same)
+        published
+            && farm.connection_auth != ConnectionAuth::Off
+            && farm.bridge == self.bridge
+            && farm.tls.digest == self.tls
+            && server.is_some_and(same)
     }
 }
 

@@ -12,7 +12,8 @@ use std::{
 
 use crate::listen::Handle;
 
-/// How long a pin may go without any answer other than 401.
+/// How long a pin may wait for its client without any answer other than 401. A request under way
+/// is the server's time: a sign-in whose answer takes half an hour (`RPC_IN_DATA`) is not cut.
 pub const UNPROVED: Duration = Duration::from_secs(30);
 
 /// All pins of this process.
@@ -32,7 +33,8 @@ struct State {
 /// One pin in the count.
 struct Entry {
     source: IpAddr,
-    since: Instant,
+    /// Since when it waits for its client; none while a request is under way.
+    waiting: Mutex<Option<Instant>>,
     proved: AtomicBool,
     /// The client's and the server's socket, to be cut.
     sockets: Mutex<Vec<Handle>>,
@@ -70,7 +72,8 @@ impl Pins {
         *state.by_source.entry(source).or_insert(0) += 1;
         let proved = AtomicBool::new(false);
         let sockets = Mutex::new(client.into_iter().collect());
-        let entry = Arc::new(Entry { source, since: now, proved, sockets });
+        let waiting = Mutex::new(Some(now));
+        let entry = Arc::new(Entry { source, waiting, proved, sockets });
         state.unproved.push_back(Arc::downgrade(&entry));
         drop(state);
         if let Some(entry) = cut {
@@ -79,18 +82,19 @@ impl Pins {
         Some(Place { all: self.clone(), entry })
     }
 
-    /// Cuts the pins that went without any answer other than 401 for too long.
+    /// Cuts the pins that waited too long without any answer other than 401.
     pub fn sweep(&self, now: Instant) {
         let mut late = Vec::new();
-        let mut state = self.lock();
-        while let Some(first) = state.unproved.front() {
-            match first.upgrade().filter(|e| !e.proved.load(Ordering::Relaxed)) {
-                Some(entry) if now.duration_since(entry.since) < UNPROVED => break,
-                entry => late.extend(entry),
+        self.lock().unproved.retain(|entry| {
+            let Some(entry) = entry.upgrade().filter(|e| !e.proved.load(Ordering::Relaxed)) else {
+                return false;
+            };
+            let young = entry.waiting().is_none_or(|since| now.duration_since(since) < UNPROVED);
+            if !young {
+                late.push(entry);
             }
-            state.unproved.pop_front();
-        }
-        drop(state);
+            young
+        });
         for entry in late {
             entry.cut();
         }
@@ -107,14 +111,22 @@ impl Pins {
 }
 
 impl State {
+    /// Those that wait for their client go before those with a request under way.
     fn oldest_unproved(&mut self, wanted: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
         self.unproved.retain(|e| e.upgrade().is_some_and(|e| !e.proved.load(Ordering::Relaxed)));
-        let index = self.unproved.iter().position(|e| e.upgrade().is_some_and(|e| wanted(&e)))?;
+        let oldest = |wanted: &dyn Fn(&Entry) -> bool| {
+            self.unproved.iter().position(|e| e.upgrade().is_some_and(|e| wanted(&e)))
+        };
+        let index = oldest(&|e| wanted(e) && e.waiting().is_some()).or_else(|| oldest(&wanted))?;
         self.unproved.remove(index)?.upgrade()
     }
 }
 
 impl Entry {
+    fn waiting(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Its owner notices, and gives back the place.
     fn cut(&self) {
         for socket in self.sockets.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -135,6 +147,13 @@ impl Place {
         let mut sockets = self.entry.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.truncate(1);
         sockets.push(*socket);
+    }
+
+    /// A request is under way (none), or the client's turn began at that moment.
+    pub(super) fn waits(&self, since: Option<Instant>) {
+        if !self.entry.proved.load(Ordering::Relaxed) {
+            *self.entry.waiting() = since;
+        }
     }
 
     /// An answer other than 401 came: it is a sign-in, and stays.
@@ -207,5 +226,37 @@ mod tests {
         pins.sweep(begun + UNPROVED);
         let left = pins.lock().unproved.len();
         assert_eq!(left, 1, "only the young one is still waited for");
+    }
+
+    #[test]
+    fn a_request_under_way_stops_the_clock() {
+        let pins = Arc::new(Pins::default());
+        let begun = Instant::now();
+        let place = pins.admit(ip(1), None, LIMITS, begun).unwrap();
+        place.waits(None);
+        pins.sweep(begun + UNPROVED * 60);
+        assert_eq!(pins.lock().unproved.len(), 1, "its answer takes half an hour");
+        let answered = begun + UNPROVED * 60;
+        place.waits(Some(answered));
+        pins.sweep(answered + UNPROVED / 2);
+        assert_eq!(pins.lock().unproved.len(), 1, "a 401 gives the client its time anew");
+        pins.sweep(answered + UNPROVED);
+        assert!(pins.lock().unproved.is_empty());
+    }
+
+    #[test]
+    fn those_that_wait_for_their_client_go_first() {
+        let pins = Arc::new(Pins::default());
+        let now = Instant::now();
+        let busy = pins.admit(ip(1), None, LIMITS, now).unwrap();
+        busy.waits(None);
+        let idle = pins.admit(ip(1), None, LIMITS, now).unwrap();
+        let third = pins.admit(ip(1), None, LIMITS, now).unwrap();
+        let left: Vec<_> = pins.lock().unproved.iter().filter_map(Weak::upgrade).collect();
+        assert!(left.iter().any(|e| Arc::ptr_eq(e, &busy.entry)));
+        assert!(!left.iter().any(|e| Arc::ptr_eq(e, &idle.entry)));
+        drop(idle);
+        third.proved();
+        assert!(pins.admit(ip(1), None, LIMITS, now).is_some(), "then those under way");
     }
 }

@@ -470,3 +470,66 @@ fn anonymous_clients_do_not_put_out_a_sign_in() {
     }
     assert_eq!(signed_in.ask(GET).text(), "alice 0");
 }
+
+/// Only the server's close ends such a body, and a sign-in with it.
+#[test]
+fn an_answer_without_a_length_takes_its_client_connection_along() {
+    let backend = Backend::plain(|wire: &mut dyn Wire, _| {
+        if read_head(wire).is_some() {
+            wire.write_all(b"HTTP/1.1 200 OK\r\n\r\nalice").unwrap();
+        }
+    });
+    let frontgate = Frontgate::with(&config(&[("fe01", backend.port())], "", ""));
+    let mut client = frontgate.plain();
+    let answer = client.ask(sign_in("alice"));
+    assert_eq!((answer.text().as_str(), answer.header("connection")), ("alice", Some("close")));
+    assert!(client.closed());
+}
+
+/// A reload that turns a farm's sign-ins off ends those that were made.
+#[test]
+fn a_farm_turned_off_ends_its_sign_ins() {
+    let backend = server();
+    let on = config(&[("fe01", backend.port())], "", "");
+    let frontgate = Frontgate::with(&on);
+    let mut client = frontgate.plain();
+    assert_eq!(client.ask(sign_in("alice")).text(), "alice 0");
+    frontgate.rewrite(&config(&[("fe01", backend.port())], "", ", connection_auth: off"));
+    until("reload", SOON, || (frontgate.log_count(" reloaded (") > 0).then_some(()));
+    let last = client.ask(GET);
+    assert_eq!((last.text().as_str(), last.header("connection")), ("nobody", Some("close")));
+    assert!(client.closed());
+}
+
+/// Half a minute is for clients that never sign in; an answer may take longer, and so may what
+/// follows a 101. Such an answer comes after 35 s here, where Outlook's takes half an hour.
+#[test]
+fn a_sign_in_may_be_answered_after_more_than_thirty_seconds() {
+    let backend = Backend::plain(|wire: &mut dyn Wire, _| {
+        let Some(head) = read_head(wire) else { return };
+        let late = Duration::from_secs(35);
+        if field(&head, "upgrade").is_some() {
+            wire.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )
+            .unwrap();
+            std::thread::sleep(late);
+            let _ = wire.write_all(b"late");
+        } else {
+            std::thread::sleep(late);
+            let _ = reply(wire, "late");
+        }
+        let _ = read_head(wire);
+    });
+    let frontgate = Frontgate::with(&config(&[("fe01", backend.port())], "", ""));
+    let (mut slow, mut tunnel) = (frontgate.plain(), frontgate.plain());
+    slow.patience(Duration::from_secs(60));
+    tunnel.patience(Duration::from_secs(60));
+    slow.send(sign_in("alice"));
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    tunnel.send(sign_in("bob").trim_end().to_owned() + "\r\n" + upgrade);
+    let head = tunnel.take_until("\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    assert_eq!(slow.answer(false).text(), "late");
+    assert_eq!(tunnel.take(4), b"late");
+}
