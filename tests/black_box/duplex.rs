@@ -14,6 +14,7 @@ use crate::support::{
     backend::{Backend, field, read_head},
     client::Client,
     frontgate::Frontgate,
+    until,
 };
 
 fn start(backend: &Backend) -> Frontgate {
@@ -153,7 +154,12 @@ fn ten_uploads_of_a_gigabyte_take_no_memory() {
     }
     let grown = resident_kib(frontgate.pid(), "VmHWM:") - before;
     assert!(grown < 64 << 10, "grew by {grown} KiB");
-    let sent: u64 = frontgate.access().iter().map(|l| l["bytes_received"].as_u64().unwrap()).sum();
+    // A line is written after its answer.
+    let lines = until("ten lines", SOON, || {
+        let lines = frontgate.access();
+        (lines.len() == 10).then_some(lines)
+    });
+    let sent: u64 = lines.iter().map(|l| l["bytes_received"].as_u64().unwrap()).sum();
     assert_eq!(sent, 10 * SIZE);
 }
 
