@@ -12,6 +12,7 @@ mod duplex;
 mod farm;
 mod http2;
 mod hygiene;
+mod identity;
 mod lab;
 mod nginx;
 mod pins;
