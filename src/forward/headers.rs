@@ -142,23 +142,22 @@ fn ends_with_the_connection(session: &Session, response: &ResponseHeader) -> boo
 
 /// Whether the server closes its connection after this answer (RFC 9112 9.6).
 fn closes(response: &ResponseHeader) -> bool {
-    let says = |wanted: &[u8]| {
-        let values = response.headers.get_all(header::CONNECTION);
-        let mut tokens = values.iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted))
-    };
+    let says =
+        |wanted: &[u8]| connection_tokens(response).any(|token| token.eq_ignore_ascii_case(wanted));
     says(b"close") || (response.version == Version::HTTP_10 && !says(b"keep-alive"))
+}
+
+/// What the `Connection` fields name.
+fn connection_tokens(response: &ResponseHeader) -> impl Iterator<Item = &[u8]> {
+    let values = response.headers.get_all(header::CONNECTION).iter();
+    values.flat_map(|value| value.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Fields of the server's connection (RFC 9110 7.6.1), also those it names itself; IIS offers h2c
 /// in `Upgrade`.
 fn strip_hop_by_hop(response: &mut ResponseHeader) {
-    let named: Vec<HeaderName> = response
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let named: Vec<HeaderName> = connection_tokens(response)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         // Naming these would change how the answer is read.
         .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
         .collect();
