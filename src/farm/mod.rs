@@ -19,7 +19,7 @@ mod probe;
 mod resolve;
 mod server;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

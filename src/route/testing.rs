@@ -3,10 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::site::{
-    AccessLog, Action, Admin, AdminAddress, Bridge, ConnectionAuth, Farm, FarmId, HostPattern,
-    Limits, Listener, ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes, ServerTls,
-    Shutdown, Site, TlsVersion, Verify,
+use crate::{
+    farm::testing,
+    site::{
+        AccessLog, Action, Admin, AdminAddress, Farm, FarmId, HostPattern, Limits, Listener,
+        ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes, Shutdown, Site, TlsVersion,
+    },
 };
 
 pub(super) const LYNC: FarmId = FarmId(0);
@@ -89,23 +91,7 @@ pub(super) fn listener(name: &str, port: u16, tls: Option<ListenerTls>) -> Liste
 }
 
 fn farm(name: &str) -> Farm {
-    Farm {
-        name: name.into(),
-        preset: "none".into(),
-        servers: Vec::new(),
-        bridge: Bridge::Same,
-        host: None,
-        tls: ServerTls { verify: Verify::Full, ca: None, digest: 0 },
-        timeout: Duration::from_secs(200),
-        connect_timeout: Duration::from_secs(5),
-        server_idle: Duration::from_secs(100),
-        probes: Vec::new(),
-        connection_auth: ConnectionAuth::Auto,
-        deny_paths: Vec::new(),
-        plain_paths: Vec::new(),
-        hide_headers: Vec::new(),
-        place: place(),
-    }
+    Farm { timeout: Duration::from_secs(200), place: place(), ..testing::farm(name, &[]) }
 }
 
 fn place() -> Place {
