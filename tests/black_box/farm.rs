@@ -12,23 +12,17 @@ use crate::support::{
     client::Client,
     frontgate::Frontgate,
     load::Load,
-    until,
+    servers_of, until,
 };
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n";
 
 /// A farm over these `(name, port)` servers.
 fn config(servers: &[(&str, u16)], more: &str) -> String {
-    let servers: Vec<_> = servers
-        .iter()
-        .map(|(name, port)| {
-            format!("{{ name: {name}, address: 127.0.0.1, ports: {{ http: {port} }} }}")
-        })
-        .collect();
     format!(
         "farms:\n  a:\n    servers: [{}]\n    bridge: http\n{more}\
          publish:\n  - {{ host: meet.*, farm: a, schemes: [https, http] }}\n",
-        servers.join(", ")
+        servers_of(servers)
     )
 }
 

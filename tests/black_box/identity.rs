@@ -1,17 +1,11 @@
 //! Nobody is ever taken for somebody else: thousands of random interleavings, and the proof that
 //! they would catch a proxy that shares.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use crate::{
     pins::{GET, config, server, server_that_closes_after, sign_in},
-    support::{SOON, client::Client, frontgate::Frontgate, until},
+    support::{SOON, client::Client, frontgate::Frontgate, nginx::Nginx, until},
 };
 
 /// What one client saw: who it is, and whom the server took it for.
@@ -138,50 +132,18 @@ fn no_interleaving_steals_an_identity() {
 fn the_same_shuffle_catches_a_proxy_that_shares_connections() {
     let backend = server();
     let dir = tempfile::tempdir().unwrap();
-    let nginx = SharingNginx::start(dir.path(), backend.address);
+    let nginx = Nginx::start(dir.path(), |address| sharing(address, backend.address));
     let thefts = shuffle(1, 1500, || Client::plain(nginx.address), |_| ());
     assert!(thefts.len() > 10, "only {} thefts", thefts.len());
 }
 
-struct SharingNginx {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl SharingNginx {
-    fn start(dir: &Path, server: SocketAddr) -> Self {
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let path = dir.display();
-        let conf = format!(
-            "daemon off; pid {path}/nginx.pid; error_log {path}/nginx.log; worker_processes 1;\n\
-             events {{ worker_connections 256; }} http {{ access_log off;\n\
-             client_body_temp_path {path}/b; proxy_temp_path {path}/p; fastcgi_temp_path {path}/f;\n\
-             uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;\n\
-             upstream fe {{ server {server}; keepalive 16; }}\n\
-             server {{ listen {address}; location / {{ proxy_pass http://fe; proxy_http_version 1.1;\n\
-             proxy_set_header Connection \"\"; }} }} }}\n"
-        );
-        std::fs::write(dir.join("nginx.conf"), conf).unwrap();
-        let child = Command::new("/usr/sbin/nginx")
-            .arg("-c")
-            .arg(dir.join("nginx.conf"))
-            .arg("-e")
-            .arg(dir.join("nginx.log"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is installed by scripts/dependencies.sh test");
-        until("nginx", SOON, || std::net::TcpStream::connect(address).ok());
-        Self { child, address }
-    }
-}
-
-impl Drop for SharingNginx {
-    fn drop(&mut self) {
-        // SAFETY: kill(2) on a child we own; TERM lets the master stop its worker.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        let _ = self.child.wait();
-    }
+/// What stands in the documentation of `keepalive`, and shares server connections.
+fn sharing(address: SocketAddr, server: SocketAddr) -> String {
+    format!(
+        "upstream fe {{ server {server}; keepalive 16; }}\n\
+         server {{ listen {address}; location / {{ proxy_pass http://fe; proxy_http_version 1.1;\n\
+         proxy_set_header Connection \"\"; }} }}"
+    )
 }
 
 /// While Frontgate drains, everybody stays who they are.

@@ -1,66 +1,25 @@
 //! A real nginx as a Front End stand-in, with the TLS of Windows Server 2012 R2.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
+use std::{io::Write, net::SocketAddr, path::Path};
 
-use crate::support::{SOON, certificates::Certificates, frontgate::Frontgate, until};
+use crate::support::{certificates::Certificates, frontgate::Frontgate, nginx::Nginx};
 
 /// What Schannel of Windows Server 2012 R2 offers with an RSA certificate: no GCM with ECDHE.
 const WINDOWS_2012_R2: &str = "ECDHE-RSA-AES256-SHA384:ECDHE-RSA-AES128-SHA256:\
     ECDHE-RSA-AES256-SHA:ECDHE-RSA-AES128-SHA:AES256-SHA:AES128-SHA";
 
-struct Nginx {
-    child: Child,
-    port: u16,
-}
-
-impl Nginx {
-    /// An nginx that serves `dir/www` over TLS on a free port, with `internal-rsa` as certificate.
-    fn start(dir: &Path, ciphers: &str) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let path = dir.display();
-        std::fs::create_dir_all(dir.join("www")).unwrap();
-        std::fs::write(dir.join("www/index.html"), "front end").unwrap();
-        let conf = format!(
-            "daemon off; pid {path}/nginx.pid; error_log {path}/nginx.log warn; worker_processes 1;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ access_log off; client_body_temp_path {path}/body; proxy_temp_path {path}/proxy;\n\
-             fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;\n\
-             client_max_body_size 0; server {{ listen 127.0.0.1:{port} ssl; root {path}/www;\n\
-             ssl_certificate {path}/internal-rsa.pem; ssl_certificate_key {path}/internal-rsa.key;\n\
-             ssl_protocols TLSv1.2; ssl_ciphers {ciphers}; ssl_prefer_server_ciphers on;\n\
-             location /cipher {{ return 200 \"$ssl_protocol $ssl_cipher $ssl_server_name\"; }}\n\
-             location /echo {{ return 200 \"$request_method $request_uri $http_host\"; }} }} }}\n"
-        );
-        std::fs::write(dir.join("nginx.conf"), conf).unwrap();
-        let child = Command::new(binary())
-            .arg("-c")
-            .arg(dir.join("nginx.conf"))
-            .arg("-e")
-            .arg(dir.join("nginx.log"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is installed by scripts/dependencies.sh test");
-        until("nginx", SOON, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { child, port }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // SAFETY: kill(2) on a child we own; TERM lets the master stop its worker.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
-        let _ = self.child.wait();
-    }
-}
-
-fn binary() -> PathBuf {
-    let sbin = PathBuf::from("/usr/sbin/nginx");
-    if sbin.exists() { sbin } else { "nginx".into() }
+/// Serves `dir/www` over TLS, with `internal-rsa` as certificate.
+fn front_end(dir: &Path, ciphers: &str, address: SocketAddr) -> String {
+    let path = dir.display();
+    std::fs::create_dir_all(dir.join("www")).unwrap();
+    std::fs::write(dir.join("www/index.html"), "front end").unwrap();
+    format!(
+        "client_max_body_size 0; server {{ listen {address} ssl; root {path}/www;\n\
+         ssl_certificate {path}/internal-rsa.pem; ssl_certificate_key {path}/internal-rsa.key;\n\
+         ssl_protocols TLSv1.2; ssl_ciphers {ciphers}; ssl_prefer_server_ciphers on;\n\
+         location /cipher {{ return 200 \"$ssl_protocol $ssl_cipher $ssl_server_name\"; }}\n\
+         location /echo {{ return 200 \"$request_method $request_uri $http_host\"; }} }}"
+    )
 }
 
 fn start(ciphers: &str) -> (Nginx, Frontgate) {
@@ -70,14 +29,14 @@ fn start(ciphers: &str) -> (Nginx, Frontgate) {
     let internal = crate::support::certificates::authority("Windows CA");
     save(dir.path(), "internal-ca", &internal);
     save(dir.path(), "internal-rsa", &issue(&internal, &["fe.contoso.local"], rsa()));
-    let nginx = Nginx::start(dir.path(), ciphers);
+    let nginx = Nginx::start(dir.path(), |address| front_end(dir.path(), ciphers, address));
     let config = format!(
         "{}farms:\n  a:\n    preset: lync\n    servers: [{{ name: fe01, address: 127.0.0.1 }}]\n    ports: {{ https: {} }}\n    \
          tls: {{ ca: internal-ca.pem, name: fe.contoso.local }}\n    \
          probe: {{ path: /index.html, status: \"200\", body: front end, interval: 1s, timeout: 5s }}\n\
          publish:\n  - {{ host: meet.*, farm: a }}\n",
         crate::support::frontgate::LISTENERS,
-        nginx.port
+        nginx.address.port()
     );
     std::fs::write(dir.path().join("frontgate.yaml"), config).unwrap();
     (nginx, Frontgate::in_dir(dir, certificates))

@@ -9,7 +9,7 @@ use crate::support::{
     SOON,
     backend::{Backend, Wire, field, read_body, read_head, reply},
     frontgate::{Frontgate, LISTENERS},
-    until,
+    servers_of, until,
 };
 
 pub const GET: &str = "GET /x HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n";
@@ -52,16 +52,10 @@ pub fn server_that_closes_after(many: fn(usize) -> usize) -> Backend {
 }
 
 pub fn config(servers: &[(&str, u16)], limits: &str, farm: &str) -> String {
-    let servers: Vec<_> = servers
-        .iter()
-        .map(|(name, port)| {
-            format!("{{ name: {name}, address: 127.0.0.1, ports: {{ http: {port} }} }}")
-        })
-        .collect();
     format!(
         "{LISTENERS}{limits}farms:\n  a: {{ servers: [{}], bridge: http{farm} }}\n\
          publish:\n  - {{ host: meet.*, farm: a, schemes: [https, http] }}\n",
-        servers.join(", ")
+        servers_of(servers)
     )
 }
 

@@ -8,6 +8,7 @@ pub mod client;
 pub mod frontgate;
 pub mod lab;
 pub mod load;
+pub mod nginx;
 
 use std::time::{Duration, Instant};
 
@@ -24,4 +25,15 @@ pub fn until<T>(what: &str, deadline: Duration, mut poll: impl FnMut() -> Option
         assert!(Instant::now() < end, "still not, after {deadline:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The `servers:` of a farm, as `(name, port)` on plain http.
+pub fn servers_of(servers: &[(&str, u16)]) -> String {
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|(name, port)| {
+            format!("{{ name: {name}, address: 127.0.0.1, ports: {{ http: {port} }} }}")
+        })
+        .collect();
+    servers.join(", ")
 }
