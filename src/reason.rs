@@ -75,6 +75,10 @@ reasons! {
     NO_SERVER = "no_server" 503 "No server is available.";
     /// The host is published, the path is not.
     PATH_NOT_PUBLISHED = "path_not_published" 404 "Not found.";
+    /// Every server has as many requests as it may have, and so has the queue.
+    QUEUE_FULL = "queue_full" 503 "All servers are busy.";
+    /// Every server had as many requests as it may have for longer than the queue's `wait`.
+    QUEUE_TIMEOUT = "queue_timeout" 503 "All servers were busy for too long.";
     /// A redirect rule.
     REDIRECTED = "redirected" 302 "Moved.";
     /// The server closed or reset the connection before its answer was complete.

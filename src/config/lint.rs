@@ -13,7 +13,7 @@ use crate::{
         diagnostic::Findings,
         model::{
             Config,
-            farm::{Farm, Verify},
+            farm::{Affinity, Balance, Farm, Server, Verify},
             name::PathPrefix,
             publish,
             value::Timeout,
@@ -108,12 +108,42 @@ fn lint_farm(name: &At<String>, farm: &Farm, findings: &mut Findings) {
             .add(code::NO_WEIGHT, &name.mark, message)
             .help("give at least one of them a weight".to_string());
     }
+    lint_balance(farm, servers, findings);
     for header in farm.hide_headers.iter().flat_map(|list| &list.items) {
         if header.0 == "x-ms-diagnostics" {
             findings
                 .add(code::DIAGNOSTICS_HIDDEN, &header.mark, "clients need X-Ms-diagnostics")
                 .help("take it out of `hide_headers`".to_string());
         }
+    }
+}
+
+/// Settings of balancing that do nothing as they stand.
+fn lint_balance(farm: &Farm, servers: &[At<Server>], findings: &mut Findings) {
+    let limited = servers.iter().any(|s| s.max_requests.0 > 0 || s.same_as.is_some());
+    if farm.queue.size.0 > 0 && !limited {
+        findings
+            .add(
+                code::NO_EFFECT,
+                &farm.queue.size.mark,
+                "no server has `max_requests`: nobody waits",
+            )
+            .help("give the servers a limit: `- { address: …, max_requests: 500 }`".to_string());
+    }
+    if farm.affinity.value == Affinity::Source && farm.balance.value != Balance::RoundRobin {
+        findings
+            .add(
+                code::NO_EFFECT,
+                &farm.balance.mark,
+                "`affinity: source` spreads clients by their address, whatever `balance` says",
+            )
+            .help("remove `balance`, or keep clients by a cookie".to_string());
+    }
+    let backup = |s: &At<Server>| s.backup.value;
+    if let Some(first) = servers.first().filter(|_| servers.iter().all(backup)) {
+        findings
+            .add(code::NO_EFFECT, &first.backup.mark, "every server of the farm is a backup")
+            .help("remove `backup` from those that serve every day".to_string());
     }
 }
 

@@ -2,71 +2,38 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use pingora::{connectors::TransportConnector, lb::selection::BackendSelection};
+use pingora::connectors::TransportConnector;
 use tokio::task::JoinHandle;
 
 use super::{
-    balance::{SmoothRoundRobin, Tried},
+    Farm, Kept,
+    balance::Selector,
+    cookie::{Cookies, Keys},
     probe::{Plan, Probe, keep_probing},
     resolve::keep_resolved,
     server::Server,
 };
 use crate::site::{self, Site};
 
+/// How often everything is brought up to date that goes by time alone.
+const PULSE: Duration = Duration::from_millis(500);
+
 /// All farms that run. Lives as long as the process and survives reloads; when it is dropped,
 /// every probe stops.
 pub struct Farms {
-    running: Mutex<HashMap<Arc<str>, Running>>,
+    running: Arc<Mutex<HashMap<Arc<str>, Running>>>,
+    keys: Mutex<Keys>,
+    pulse: OnceLock<Task>,
     connector: Arc<TransportConnector>,
     tasks: Arc<AtomicUsize>,
-}
-
-/// One farm as a request sees it: its settings and its servers under one configuration.
-pub struct Farm {
-    spec: Arc<site::Farm>,
-    servers: Box<[Arc<Server>]>,
-    selector: Arc<SmoothRoundRobin>,
-}
-
-impl Farm {
-    /// Its settings.
-    pub fn spec(&self) -> &Arc<site::Farm> {
-        &self.spec
-    }
-
-    /// Its servers, in the order of the configuration.
-    pub fn servers(&self) -> &[Arc<Server>] {
-        &self.servers
-    }
-
-    /// The next server for a request: weighted round robin over the healthy ones, without those
-    /// in `tried`. `None`: no server is available.
-    pub fn choose(&self, tried: &Tried) -> Option<Arc<Server>> {
-        self.selector.choose(tried).cloned()
-    }
-
-    /// Returns when every server's name was looked up once, successfully or not. To be awaited
-    /// (under a deadline) before a new site goes into service: a server without address gets no
-    /// traffic.
-    pub async fn looked_up(&self) {
-        for server in &self.servers {
-            server.looked_up().await;
-        }
-    }
-}
-
-impl fmt::Debug for Farm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Farm").field("name", &self.spec.name).finish_non_exhaustive()
-    }
 }
 
 impl Default for Farms {
@@ -79,7 +46,9 @@ impl Farms {
     /// No farm yet. Reads the system's certificate authorities.
     pub fn new() -> Self {
         Self {
-            running: Mutex::default(),
+            running: Arc::default(),
+            keys: Mutex::default(),
+            pulse: OnceLock::new(),
             connector: Arc::new(TransportConnector::new(None)),
             tasks: Arc::default(),
         }
@@ -93,14 +62,18 @@ impl Farms {
     /// # Panics
     /// Outside a Tokio runtime, if something has to be started.
     pub fn apply(&self, site: &Site) -> Vec<Arc<Farm>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pulse.get_or_init(|| Task(tokio::spawn(keep_pulse(self.running.clone()))));
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.follow(site.affinity_key);
+        let mut running = lock(&self.running);
         let mut before = std::mem::take(&mut *running);
         site.farms
             .iter()
             .map(|spec| {
-                let (now, farm) = self.follow(before.remove(&spec.name).unwrap_or_default(), spec);
+                let now = self.follow(before.remove(&spec.name), spec, &keys);
+                let farm = now.farm.clone();
                 running.insert(spec.name.clone(), now);
-                Arc::new(farm)
+                farm
             })
             .collect()
         // What is left in `before` is gone from the site: its tasks stop here.
@@ -112,31 +85,53 @@ impl Farms {
         self.tasks.load(Ordering::Relaxed)
     }
 
-    fn follow(&self, mut before: Running, spec: &Arc<site::Farm>) -> (Running, Farm) {
+    fn follow(&self, before: Option<Running>, spec: &Arc<site::Farm>, keys: &Keys) -> Running {
+        let (mut before, was) = match before {
+            Some(running) => (running.servers, Some(running.farm)),
+            None => (HashMap::new(), None),
+        };
+        let kept = was.as_ref().map_or_else(Arc::default, |farm| farm.kept.clone());
         let tended: Vec<_> = spec
             .servers
             .iter()
-            .map(|server| self.tend(before.servers.remove(&server.name), spec, server))
+            .map(|server| {
+                let known = before.remove(&server.name);
+                let joins = known.is_none() && was.is_some();
+                let tended = self.tend(known, spec, server, &kept);
+                if joins {
+                    tended.server.warm_up();
+                }
+                tended
+            })
             .collect();
         let servers: Box<[_]> = tended.iter().map(|tended| tended.server.clone()).collect();
         let backends: BTreeSet<_> = servers.iter().map(|server| server.backend()).collect();
+        let selector = Selector::new(&spec.balance, &spec.affinity, &backends);
         // An unchanged selector goes on where it is, so that reloads do not favour the first.
-        let selector = before
-            .selector
-            .filter(|selector| selector.fits(&backends))
-            .unwrap_or_else(|| Arc::new(SmoothRoundRobin::build(&backends)));
-        let now = Running {
-            servers: tended.into_iter().map(|t| (t.server.name().clone(), t)).collect(),
-            selector: Some(selector.clone()),
-        };
-        (now, Farm { spec: spec.clone(), servers, selector })
+        let old = was.map(|farm| farm.selector.clone()).filter(|old| old.serves_as(&selector));
+        let farm = Arc::new(Farm {
+            spec: spec.clone(),
+            cookies: Cookies::new(&spec.affinity, keys, &servers),
+            servers,
+            selector: old.unwrap_or_else(|| Arc::new(selector)),
+            kept,
+        });
+        farm.kept.queue.follow(Arc::downgrade(&farm));
+        let servers = tended.into_iter().map(|t| (t.server.name().clone(), t)).collect();
+        Running { servers, farm }
     }
 
-    fn tend(&self, before: Option<Tended>, farm: &Arc<site::Farm>, spec: &site::Server) -> Tended {
+    fn tend(
+        &self,
+        before: Option<Tended>,
+        farm: &Arc<site::Farm>,
+        spec: &site::Server,
+        kept: &Kept,
+    ) -> Tended {
         let mut tended = match before {
             Some(tended) if tended.server.spec().address == spec.address => tended,
             // Another address is another machine: what is known about the old one is worthless.
-            _ => self.greet(farm, spec),
+            _ => self.greet(farm, spec, kept),
         };
         let Tended { server, probes, .. } = &mut tended;
         probes.truncate(farm.probes.len());
@@ -156,8 +151,8 @@ impl Farms {
         tended
     }
 
-    fn greet(&self, farm: &site::Farm, spec: &site::Server) -> Tended {
-        let server = Arc::new(Server::new(farm, spec.clone()));
+    fn greet(&self, farm: &site::Farm, spec: &site::Server, kept: &Kept) -> Tended {
+        let server = Arc::new(Server::new(farm, spec.clone(), kept.queue.clone()));
         let resolver = match &spec.address {
             site::Address::Ip(_) => None,
             site::Address::Name(name) => {
@@ -177,10 +172,29 @@ impl Farms {
 }
 
 /// What keeps one farm running from site to site.
-#[derive(Default)]
 struct Running {
     servers: HashMap<Arc<str>, Tended>,
-    selector: Option<Arc<SmoothRoundRobin>>,
+    farm: Arc<Farm>,
+}
+
+fn lock(running: &Mutex<HashMap<Arc<str>, Running>>) -> MutexGuard<'_, HashMap<Arc<str>, Running>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Brings everything up to date that goes by time alone; never returns.
+async fn keep_pulse(running: Arc<Mutex<HashMap<Arc<str>, Running>>>) {
+    let mut ticks = tokio::time::interval(PULSE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let farms: Vec<_> = lock(&running).values().map(|running| running.farm.clone()).collect();
+        let now = Instant::now();
+        for farm in farms {
+            farm.servers.iter().for_each(|server| server.pulse(PULSE, now));
+            // Places also come free when a server comes back or may take more than before.
+            farm.kept.queue.pump();
+        }
+    }
 }
 
 /// A server and the tasks that look after it. A request may hold the server for long; the tasks

@@ -10,12 +10,22 @@
 //! From then on `fall` failures in a row take a server out and `rise` successes bring it back.
 //! With several probes all have to be content.
 
+mod affinity;
 mod balance;
+mod choose;
+mod cookie;
+#[allow(clippy::module_inception)]
+mod farm;
 mod farms;
 mod health;
 mod jitter;
+mod key;
+mod load;
+mod passive;
 mod peer;
 mod probe;
+mod queue;
+mod ramp;
 mod resolve;
 mod server;
 #[cfg(test)]
@@ -23,8 +33,15 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use balance::{SmoothRoundRobin, Tried, Turns};
-pub use farms::{Farm, Farms};
+pub use balance::Tried;
+pub use choose::{Choice, Wish};
+use farm::Kept;
+pub use farm::{Farm, Home};
+pub use farms::Farms;
+pub use key::key;
+pub use load::Counters;
+pub use passive::{Failure, Standing};
 pub use peer::{Class, group_key, peer, uses_tls};
+pub use queue::Refused;
 pub use resolve::RESOLVE_EVERY;
-pub use server::{InFlight, Server, ServerStatus};
+pub use server::{InFlight, Pinned, Server, ServerStatus, Tunnel};

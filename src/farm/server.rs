@@ -6,16 +6,22 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
 use pingora::lb::{Backend, Extensions};
 use tokio::sync::watch;
 
-use super::health::{Event, Health, Outcome, Thresholds};
+use super::{
+    health::{Event, Health, Outcome, Thresholds},
+    load::{Counters, Load},
+    passive::{self, Failure, Record, Standing},
+    queue::Queue,
+    ramp,
+};
 use crate::site;
 
 /// One Front End while Frontgate runs. Cheap to read: health is one atomic.
@@ -29,9 +35,26 @@ pub struct Server {
     lookup: watch::Sender<Lookup>,
     available: AtomicBool,
     health: Mutex<Health>,
-    in_flight: AtomicUsize,
-    requests: AtomicU64,
-    failures: AtomicU64,
+    /// What of `spec` every choice looks at.
+    weight: AtomicU32,
+    backup: AtomicBool,
+    max_requests: AtomicUsize,
+    /// What live traffic says: the number of a [`Standing`].
+    standing: AtomicU8,
+    record: Mutex<Record>,
+    /// Whether its share still grows, and since when.
+    cold: AtomicBool,
+    warming: Mutex<Warming>,
+    load: Load,
+    /// Requests that wait for a place in its farm.
+    queue: Arc<Queue>,
+}
+
+/// Slow start: how long it takes, and since when it does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Warming {
+    since: Option<Instant>,
+    slow_start: Duration,
 }
 
 /// How far the looking up of a server's name got.
@@ -43,7 +66,7 @@ enum Lookup {
 }
 
 /// What a server is doing, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServerStatus {
     /// Whether it gets traffic.
     pub healthy: bool,
@@ -51,10 +74,14 @@ pub struct ServerStatus {
     pub since: SystemTime,
     /// Why it gets none: `connect refused`, `status 503`, `name does not resolve`…
     pub reason: Option<Arc<str>>,
+    /// What live traffic says about it.
+    pub standing: Standing,
+    /// Its share of new clients, if that still grows after it came back.
+    pub share: Option<f64>,
 }
 
 impl Server {
-    pub(crate) fn new(farm: &site::Farm, spec: site::Server) -> Self {
+    pub(crate) fn new(farm: &site::Farm, spec: site::Server, queue: Arc<Queue>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let addresses = match spec.address {
             site::Address::Ip(ip) => vec![ip],
@@ -66,14 +93,20 @@ impl Server {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             farm: farm.name.clone(),
             name: spec.name.clone(),
+            weight: AtomicU32::new(spec.weight),
+            backup: AtomicBool::new(spec.backup),
+            max_requests: AtomicUsize::new(spec.max_requests),
             spec: ArcSwap::from_pointee(spec),
             addresses: ArcSwap::from_pointee(addresses),
             lookup: watch::Sender::new(if resolved { Lookup::Found } else { Lookup::Pending }),
             available: AtomicBool::new(health.available()),
             health: Mutex::new(health),
-            in_flight: AtomicUsize::new(0),
-            requests: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            standing: AtomicU8::default(),
+            record: Mutex::default(),
+            cold: AtomicBool::new(false),
+            warming: Mutex::default(),
+            load: Load::default(),
+            queue,
         }
     }
 
@@ -101,29 +134,89 @@ impl Server {
     /// Health with its reason, for logs and dashboards.
     pub fn status(&self) -> ServerStatus {
         let health = self.health();
-        ServerStatus { healthy: health.available(), since: health.since(), reason: health.reason() }
+        ServerStatus {
+            healthy: health.available(),
+            since: health.since(),
+            reason: health.reason(),
+            standing: self.standing(),
+            share: self.warmth(Instant::now()),
+        }
     }
 
-    /// Counts a request that goes to this server, until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        InFlight { server: self.clone() }
+    /// Share of new clients, in proportion to the weights of the others; 0 takes none.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Whether it serves only when no other server can.
+    pub fn backup(&self) -> bool {
+        self.backup.load(Ordering::Relaxed)
+    }
+
+    /// What live traffic says about it.
+    pub fn standing(&self) -> Standing {
+        Standing::from_bits(self.standing.load(Ordering::Relaxed))
+    }
+
+    /// Whether it takes new clients, full or not.
+    pub fn open(&self) -> bool {
+        self.healthy() && self.weight() > 0 && self.standing().takes()
+    }
+
+    /// Whether it has as many requests as it may have.
+    pub fn full(&self) -> bool {
+        let most = self.max_requests.load(Ordering::Relaxed);
+        most > 0 && self.in_flight() >= most
+    }
+
+    /// Takes a place for a request at this server, until the guard is dropped. `None`: it has as
+    /// many as it may have.
+    pub fn begin(self: &Arc<Self>) -> Option<InFlight> {
+        let most = self.max_requests.load(Ordering::Relaxed);
+        let running = &self.load.in_flight;
+        if most == 0 {
+            running.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let one_more = |n| (n < most).then_some(n + 1);
+            running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        }
+        self.load.begun();
+        Some(InFlight { server: self.clone() })
     }
 
     /// Requests running right now.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.load.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Requests sent to it since it appeared.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+    /// What it is doing.
+    pub fn counters(&self) -> Counters {
+        self.load.counters()
     }
 
-    /// Requests that [`InFlight::fail`] reported since it appeared.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    /// Counts body bytes that a client sent.
+    pub fn count_received(&self, bytes: u64) {
+        self.load.add_received(bytes);
+    }
+
+    /// Counts body bytes that it sent.
+    pub fn count_sent(&self, bytes: u64) {
+        self.load.add_sent(bytes);
+    }
+
+    /// Counts an answer whose header came after this time.
+    pub fn count_answer(&self, after: Duration) {
+        self.load.answered(after, Instant::now());
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Counts a client connection that owns a connection to it, until the guard is dropped.
+    pub fn pinned(self: &Arc<Self>) -> Pinned {
+        self.load.pinned(true);
+        Pinned(self.clone())
     }
 
     /// Returns when the name was looked up once, successfully or not; at once for an IP address.
@@ -142,7 +235,7 @@ impl Server {
     }
 
     /// Unique among all servers of this process, also those that are gone.
-    pub(crate) fn id(&self) -> u64 {
+    pub fn id(&self) -> u64 {
         self.id
     }
 
@@ -161,6 +254,10 @@ impl Server {
 
     /// Takes new settings of the same server. State stays.
     pub(crate) fn update(&self, farm: &site::Farm, spec: site::Server) {
+        self.weight.store(spec.weight, Ordering::Relaxed);
+        self.backup.store(spec.backup, Ordering::Relaxed);
+        self.max_requests.store(spec.max_requests, Ordering::Relaxed);
+        self.warming().slow_start = farm.slow_start;
         self.spec.store(Arc::new(spec));
         self.change(|health| health.with_probes(farm.probes.len(), SystemTime::now()));
     }
@@ -180,6 +277,79 @@ impl Server {
         self.lookup.send_replace(lookup);
     }
 
+    /// An exchange with it failed in a way that the farm counts. `room`: whether the farm can do
+    /// without it.
+    pub(crate) fn failed(&self, failure: Failure, policy: &site::Passive, room: bool) {
+        let now = Instant::now();
+        self.judge(|record| record.failed(failure, policy, room, now));
+    }
+
+    /// An exchange with it went well.
+    pub(crate) fn succeeded(&self) {
+        // Only on probation does it matter, and then seldom for long.
+        if self.standing() == Standing::Probation {
+            self.judge(|record| record.succeeded(Instant::now()));
+        }
+    }
+
+    /// Brings everything up to date that goes by time alone; to be called every `period`.
+    pub(crate) fn pulse(&self, period: Duration, now: Instant) {
+        self.load.pulse(period);
+        if !self.standing().takes() {
+            self.judge(|record| record.tick(now));
+        }
+        if self.is_cold() && self.warmth(now).is_none() {
+            self.cold.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its share still grows.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.cold.load(Ordering::Relaxed)
+    }
+
+    /// Its share while that grows.
+    pub(crate) fn warmth(&self, now: Instant) -> Option<f64> {
+        if !self.is_cold() {
+            return None;
+        }
+        let Warming { since, slow_start } = *self.warming();
+        ramp::share(since?, slow_start, now)
+    }
+
+    /// Its share grows anew from now on, if the farm wants that.
+    pub(crate) fn warm_up(&self) {
+        let mut warming = self.warming();
+        warming.since = Some(Instant::now());
+        self.cold.store(!warming.slow_start.is_zero(), Ordering::Relaxed);
+    }
+
+    fn warming(&self) -> MutexGuard<'_, Warming> {
+        self.warming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self, step: impl FnOnce(Record) -> (Record, Option<passive::Event>)) {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, event) = step(std::mem::take(&mut *record));
+        self.standing.store(next.standing() as u8, Ordering::Relaxed);
+        *record = next;
+        let Self { farm, name, .. } = self;
+        match event {
+            Some(passive::Event::Ejected(out, why)) => {
+                let out = humantime::format_duration(out);
+                log::warn!(target: LOG, "farm {farm}: server {name} is out for {out}: {why}");
+            }
+            Some(passive::Event::Retried) => {
+                self.warm_up();
+                log::info!(target: LOG, "farm {farm}: server {name} is tried again");
+            }
+            Some(passive::Event::Returned) => {
+                log::info!(target: LOG, "farm {farm}: server {name} is back");
+            }
+            None => {}
+        }
+    }
+
     fn change(&self, step: impl FnOnce(Health) -> (Health, Option<Event>)) {
         let mut health = self.health();
         let (next, event) = step(health.clone());
@@ -188,7 +358,10 @@ impl Server {
         // Still under the lock, so that two changes are logged in their order.
         match &event {
             Some(event @ Event::Down(_)) => log::warn!(target: LOG, "{}", self.line(event)),
-            Some(event @ Event::Up(_)) => log::info!(target: LOG, "{}", self.line(event)),
+            Some(event @ Event::Up(_)) => {
+                self.warm_up();
+                log::info!(target: LOG, "{}", self.line(event));
+            }
             None => {}
         }
     }
@@ -214,27 +387,54 @@ impl Server {
 /// Target of every line about farms and servers.
 pub(crate) const LOG: &str = "frontgate::farm";
 
-/// A request on its way to a server; counts until it is dropped.
+/// A request's place at a server; counts until it is dropped.
 #[derive(Debug)]
 pub struct InFlight {
     server: Arc<Server>,
 }
 
 impl InFlight {
-    /// The server it went to.
+    /// The server it is at.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
     }
 
     /// Counts the request as failed.
     pub fn fail(&self) {
-        self.server.failures.fetch_add(1, Ordering::Relaxed);
+        self.server.load.failed();
+    }
+
+    /// Counts a tunnel (WebSocket), until the guard is dropped.
+    pub fn tunnel(&self) -> Tunnel {
+        self.server.load.tunnel(true);
+        Tunnel(self.server.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.server.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.server.queue.pump();
+    }
+}
+
+/// A client connection that owns a connection to a server; counts until it is dropped.
+#[derive(Debug)]
+pub struct Pinned(Arc<Server>);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.0.load.pinned(false);
+    }
+}
+
+/// A tunnel through a server; counts until it is dropped.
+#[derive(Debug)]
+pub struct Tunnel(Arc<Server>);
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.0.load.tunnel(false);
     }
 }
 
@@ -248,13 +448,20 @@ mod tests {
     #[test]
     fn a_request_in_flight_counts_until_it_is_dropped() {
         let server = server("fe01");
-        let first = server.begin();
-        let second = server.begin();
+        let first = server.begin().unwrap();
+        let second = server.begin().unwrap();
         second.fail();
-        assert_eq!((server.in_flight(), server.requests(), server.failures()), (2, 2, 1));
+        let pin = server.pinned();
+        let tunnel = first.tunnel();
+        let seen = |c: Counters| {
+            (c.in_flight, c.requests, c.failures, c.pins, c.websockets, c.websockets_total)
+        };
+        assert_eq!(seen(server.counters()), (2, 2, 1, 1, 1, 1));
+        drop(tunnel);
+        drop(pin);
         drop(first);
         drop(second);
-        assert_eq!((server.in_flight(), server.requests(), server.failures()), (0, 2, 1));
+        assert_eq!(seen(server.counters()), (0, 2, 1, 0, 0, 1));
     }
 
     #[test]
@@ -271,7 +478,8 @@ mod tests {
     #[test]
     fn equal_addresses_are_two_backends_and_a_weight_is_no_identity() {
         let farm = farm("lyncweb", &["one", "two"]);
-        let [one, two] = [0, 1].map(|i| Arc::new(Server::new(&farm, farm.servers[i].clone())));
+        let [one, two] =
+            [0, 1].map(|i| Arc::new(Server::new(&farm, farm.servers[i].clone(), Arc::default())));
         assert_ne!(one.backend(), two.backend());
         let before = one.backend();
         one.update(&farm, site::Server { weight: 7, ..farm.servers[0].clone() });
@@ -282,7 +490,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_has_no_addresses_and_no_traffic_until_it_resolved() {
         let farm = farm("lyncweb", &["one"]);
-        let server = Server::new(&farm, named("fe01.labs.local"));
+        let server = Server::new(&farm, named("fe01.labs.local"), Arc::default());
         assert!(server.addresses().is_empty() && !server.healthy());
         assert_eq!(server.status().reason.as_deref(), Some("name is not resolved yet"));
         server.resolved(Err("name does not resolve".into()));

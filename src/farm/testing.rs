@@ -36,8 +36,8 @@ use super::{
     server::Server,
 };
 use crate::site::{
-    Address, Bridge, Check, ConnectionAuth, Farm, Place, Ports, Probe, Server as Spec, ServerTls,
-    Verify,
+    Address, Affinity, Balance, Bridge, Check, ConnectionAuth, Farm, Passive, Place, Ports, Probe,
+    Queue, Server as Spec, ServerTls, Verify,
 };
 
 impl Server {
@@ -54,7 +54,7 @@ pub(crate) fn server(name: &str) -> Arc<Server> {
 
 pub(crate) fn server_weighing(name: &str, weight: u32) -> Arc<Server> {
     let farm = Farm { probes: vec![tcp(9)], ..farm("lyncweb", &[name]) };
-    Arc::new(Server::new(&farm, Spec { weight, ..farm.servers[0].clone() }))
+    Arc::new(Server::new(&farm, Spec { weight, ..farm.servers[0].clone() }, Arc::default()))
 }
 
 /// A farm without probes whose servers are all at 127.0.0.1.
@@ -70,6 +70,11 @@ pub(crate) fn farm(name: &str, servers: &[&str]) -> Farm {
         connect_timeout: Duration::from_secs(5),
         server_idle: Duration::from_secs(100),
         probes: Vec::new(),
+        balance: Balance::RoundRobin,
+        affinity: Affinity::None,
+        passive: passive(),
+        slow_start: Duration::ZERO,
+        queue: Queue { size: 0, wait: Duration::from_secs(5) },
         connection_auth: ConnectionAuth::Auto,
         deny_paths: Vec::new(),
         plain_paths: Vec::new(),
@@ -78,11 +83,28 @@ pub(crate) fn farm(name: &str, servers: &[&str]) -> Farm {
     }
 }
 
+/// What the configuration says by default.
+pub(crate) fn passive() -> Passive {
+    Passive {
+        connect: true,
+        tls: true,
+        reset: true,
+        status: Vec::new(),
+        failures: 10,
+        within: Duration::from_secs(30),
+        retry_after: Duration::from_secs(30),
+        max_ejected: 50,
+        min_servers: 1,
+    }
+}
+
 pub(crate) fn at(name: &str, ip: IpAddr) -> Spec {
     Spec {
         name: name.into(),
         address: Address::Ip(ip),
         weight: 100,
+        backup: false,
+        max_requests: 0,
         ports: Ports { https: 4443, http: 8080 },
         tls_name: name.into(),
     }

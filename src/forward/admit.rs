@@ -2,18 +2,17 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Version, header};
 use pingora::{Error, ErrorType, Result, proxy::Session};
 
-use super::{Ctx, respond};
+use super::{Ctx, place, respond};
 use crate::{
-    farm::Farm,
     guard::{HeadLimits, inspect_h2},
-    listen::{self, Connection, Handle},
+    listen::{self, Connection},
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
     route::{
@@ -47,7 +46,13 @@ pub(super) fn prepare(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
 
 /// Guard and route. `Ok(true)`: an answer was sent and the request is over.
 pub(super) async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-    let Err(answer) = choose(session, ctx) else { return Ok(false) };
+    let answer = match choose(session, ctx) {
+        Ok(Let { host, verdict }) => match place::find(session, ctx, &host, verdict).await {
+            Ok(()) => return Ok(false),
+            Err(reason) => reason.into(),
+        },
+        Err(answer) => answer,
+    };
     if lost_ground(ctx) {
         session.set_keepalive(None);
     }
@@ -71,6 +76,14 @@ fn lost_ground(ctx: &Ctx) -> bool {
     connection.pinned.load(Ordering::Relaxed) && Holds::of(connection).recheck(&ctx.live.site)
 }
 
+/// A request that goes to a farm.
+struct Let {
+    /// The host it asks for, normalised.
+    host: HostName<'static>,
+    /// Which server connections it may use.
+    verdict: Verdict,
+}
+
 /// An answer that Frontgate gives itself.
 enum Answer {
     Plain(Reason),
@@ -83,7 +96,7 @@ impl From<Reason> for Answer {
     }
 }
 
-fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
+fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
     let live = ctx.live.clone();
     let Some(connection) = ctx.connection.clone() else { return Err(reason::INTERNAL.into()) };
     let request = session.req_header();
@@ -108,7 +121,11 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
     let decision = decide(&live.table, &live.site, &question);
     ctx.rule = decision.rule().cloned();
     match decision {
-        Decision::Forward { rule, farm } => forward(session, ctx, &connection, rule, farm),
+        Decision::Forward { rule, farm } => {
+            let host = host.into_owned();
+            let verdict = forward(session, ctx, &connection, rule, farm)?;
+            Ok(Let { host, verdict })
+        }
         Decision::Redirect { redirect, .. } => {
             let location = location(redirect, path, query);
             let status = redirect.status;
@@ -161,7 +178,7 @@ fn forward(
     connection: &Connection,
     rule: &Arc<Rule>,
     farm: FarmId,
-) -> Result<(), Answer> {
+) -> Result<Verdict, Answer> {
     let Some(farm) = ctx.live.farms.get(farm.0).cloned() else {
         return Err(reason::INTERNAL.into());
     };
@@ -185,53 +202,12 @@ fn forward(
     }
     session.set_read_timeout(Some(rule.body_timeout));
     session.set_total_drain_timeout(Some(rule.body_timeout));
-    // Chosen here and not when connecting, so that a farm without a server costs its clients an
-    // answer and not their connection.
-    match verdict {
-        Verdict::Pinned { counted } => hold(ctx, connection, rule, &farm, counted)?,
-        _ => {
-            // A reload may have turned the farm off that a sign-in was made with.
-            ctx.close |= lost_ground(ctx);
-            ctx.server = farm.choose(&ctx.tried);
-        }
+    if verdict == Verdict::Shared {
+        // A reload may have turned the farm off that a sign-in was made with.
+        ctx.close |= lost_ground(ctx);
     }
     ctx.farm = Some(farm);
-    if ctx.server.is_none() { Err(reason::NO_SERVER.into()) } else { Ok(()) }
-}
-
-/// A pinned connection: its server is chosen once, and keeps its place in the count.
-fn hold(
-    ctx: &mut Ctx,
-    connection: &Connection,
-    rule: &Rule,
-    farm: &Farm,
-    counted: bool,
-) -> Result<(), Reason> {
-    connection.pinned.store(true, Ordering::Relaxed);
-    let (live, name) = (ctx.live.clone(), &farm.spec().name);
-    let holds = Holds::of(connection);
-    // A reload took away what this sign-in was made with: one more answer, then it ends.
-    ctx.close |= holds.recheck(&live.site);
-    let home = holds.server(name);
-    let home = home.and_then(|home| farm.servers().iter().find(|s| *s.name() == home).cloned());
-    ctx.homed = home.is_some();
-    ctx.server = home.or_else(|| farm.choose(&ctx.tried));
-    let Some(server) = &ctx.server else { return Ok(()) };
-    let place = if counted && !holds.counted(name) {
-        let limits = &live.site.limits;
-        let limits = pin::Limits { all: limits.pins, per_source: limits.pins_per_source };
-        let client = Handle::of(connection.fd);
-        let place = live.pins.admit(connection.client.ip(), client, limits, Instant::now());
-        Some(place.ok_or(reason::TOO_MANY_PINS)?)
-    } else {
-        None
-    };
-    if place.is_some() || !ctx.homed {
-        holds.choose(&live.site, rule, &server.spec(), place);
-    }
-    holds.waits(name, None);
-    ctx.holds = Some(holds);
-    Ok(())
+    Ok(verdict)
 }
 
 fn announced_length(request: &pingora::http::RequestHeader) -> Option<u64> {
@@ -252,6 +228,9 @@ pub(super) fn body(
         listen::body::progress();
     }
     ctx.received = ctx.received.saturating_add(length as u64);
+    if let Some(server) = &ctx.server {
+        server.count_received(length as u64);
+    }
     // Pingora ends an HTTP/2 body without Content-Length twice on the HTTP/1 side, and the second
     // terminator poisons the pooled connection (pingora#935). Test: h2_body_ends_once.
     if end && length == 0 && session.is_http2() {

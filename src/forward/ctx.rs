@@ -6,9 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use http::{HeaderValue, StatusCode};
+
 use super::Live;
 use crate::{
-    farm::{Farm, InFlight, Server, Tried},
+    farm::{Farm, InFlight, Server, Tried, Tunnel},
     listen::Connection,
     pin::Holds,
     reason::Reason,
@@ -33,8 +35,16 @@ pub struct Ctx {
     pub(super) server: Option<Arc<Server>>,
     /// The last server that was tried, once there is no other.
     pub(super) last_tried: Option<Arc<Server>>,
-    /// Counts it on that server.
+    /// Its place there.
     pub(super) in_flight: Option<InFlight>,
+    /// Counts it as a tunnel there.
+    pub(super) tunnel: Option<Tunnel>,
+    /// What it is balanced by.
+    pub(super) key: u64,
+    /// The cookie that keeps its client at that server, if it needs one.
+    pub(super) cookie: Option<HeaderValue>,
+    /// How often an exchange broke and was begun anew at another server.
+    pub(super) replays: usize,
     /// Which of the server's addresses is tried.
     pub(super) address: usize,
     /// When the first connect began.
@@ -73,6 +83,10 @@ impl Ctx {
             server: None,
             last_tried: None,
             in_flight: None,
+            tunnel: None,
+            key: 0,
+            cookie: None,
+            replays: 0,
             address: 0,
             connecting: None,
             tried: Tried::default(),
@@ -98,6 +112,34 @@ impl Ctx {
     pub(super) fn ended(&self) {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
             holds.waits(&farm.spec().name, Some(Instant::now()));
+        }
+    }
+
+    /// The header of an answer came.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.answered = true;
+        let tunnel = status == StatusCode::SWITCHING_PROTOCOLS;
+        if status.is_informational() && !tunnel {
+            return;
+        }
+        self.first_byte.get_or_insert(self.started.elapsed());
+        let (Some(farm), Some(place)) = (&self.farm, &self.in_flight) else { return };
+        if tunnel {
+            self.tunnel = Some(place.tunnel());
+        }
+        if status.is_server_error() {
+            place.fail();
+        }
+        if let Some(sent) = self.sent {
+            place.server().count_answer(sent.elapsed());
+        }
+        farm.answered(place.server(), status.as_u16());
+    }
+
+    /// Body bytes came from the server.
+    pub(super) fn sent_on(&self, bytes: usize) {
+        if let Some(server) = &self.server {
+            server.count_sent(bytes as u64);
         }
     }
 

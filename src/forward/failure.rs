@@ -10,13 +10,16 @@ use pingora::{
 
 use super::{Ctx, respond};
 use crate::{
+    farm::Failure,
     listen,
     reason::{self, Reason},
 };
 
-/// A reused connection that the server had already closed says so at once. A poll that hung for
-/// minutes did reach the server and is never replayed.
+/// A reused connection that the server had already closed says so at once.
 const STALE: Duration = Duration::from_secs(1);
+
+/// How many servers may die under one request before it is given up.
+const REPLAYS: usize = 3;
 
 /// The exchange with a connected server broke.
 pub(super) fn while_proxying(
@@ -36,7 +39,16 @@ pub(super) fn while_proxying(
         pinned: ctx.holds.is_some(),
         age: ctx.sent.map_or(Duration::MAX, |sent| sent.elapsed()),
     };
-    error.set_retry(stale.may_be_replayed());
+    let again = stale.again();
+    if again != Again::Here && reason == reason::SERVER_CLOSED {
+        ctx.failed(Failure::Reset);
+    }
+    let replayed = match again {
+        Again::Here => true,
+        Again::Elsewhere => ctx.replays < REPLAYS && ctx.replay_elsewhere(),
+        Again::Never => false,
+    };
+    error.set_retry(replayed);
     if *error.esource() == ErrorSource::Upstream && !error.retry() {
         let farm = ctx.farm.as_ref().map_or("", |f| &f.spec().name);
         let server = ctx.server.as_ref().map_or("", |s| s.name());
@@ -56,18 +68,32 @@ struct Attempt {
     age: Duration,
 }
 
+/// What took longer than this was a poll. Its client polls anew by itself, and a server that took
+/// a thousand of them along must not have them all poured over the others.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Whether an exchange that broke is begun anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// At the same server: it had closed the connection before the request came.
+    Here,
+    /// At another server: this one died in the middle.
+    Elsewhere,
+    Never,
+}
+
 impl Attempt {
-    /// Only what meets a connection that was closed meanwhile: GET or HEAD without a body, on a
-    /// reused connection, no byte of an answer, within the first second. Never a pinned request:
-    /// its sign-in went down with the connection.
-    fn may_be_replayed(&self) -> bool {
-        self.reused
-            && self.safe
-            && self.bodiless
-            && !self.answered
-            && self.broken
-            && !self.pinned
-            && self.age < STALE
+    /// Only GET or HEAD without a body of which no byte of an answer came. What meets a connection
+    /// that was closed meanwhile learns that within the first second. Never a pinned request: its
+    /// sign-in went down with the connection. Never after silence: the server is at work on it.
+    /// Test: no_get_fails_while_servers_come_and_go
+    fn again(&self) -> Again {
+        let harmless = self.safe && self.bodiless && !self.answered && !self.pinned;
+        match (harmless && self.broken && self.age < POLL, self.reused && self.age < STALE) {
+            (true, true) => Again::Here,
+            (true, false) => Again::Elsewhere,
+            (false, _) => Again::Never,
+        }
     }
 }
 
@@ -141,23 +167,29 @@ mod tests {
         age: Duration::from_millis(3),
     };
 
+    const DIED: Attempt = Attempt { reused: false, ..STALE_GET };
+
     #[test]
-    fn only_a_get_on_a_stale_connection_is_replayed() {
-        assert!(STALE_GET.may_be_replayed());
-        for attempt in [
-            Attempt { reused: false, ..STALE_GET },
-            Attempt { safe: false, ..STALE_GET },
-            Attempt { bodiless: false, ..STALE_GET },
-            Attempt { answered: true, ..STALE_GET },
-            Attempt { broken: false, ..STALE_GET },
-            Attempt { pinned: true, ..STALE_GET },
-        ] {
-            assert!(!attempt.may_be_replayed());
+    fn only_a_harmless_request_is_begun_anew() {
+        assert_eq!(STALE_GET.again(), Again::Here);
+        assert_eq!(DIED.again(), Again::Elsewhere);
+        for attempt in [STALE_GET, DIED] {
+            for attempt in [
+                Attempt { safe: false, ..attempt },
+                Attempt { bodiless: false, ..attempt },
+                Attempt { answered: true, ..attempt },
+                Attempt { broken: false, ..attempt },
+                Attempt { pinned: true, ..attempt },
+            ] {
+                assert_eq!(attempt.again(), Again::Never);
+            }
         }
     }
 
     #[test]
-    fn a_poll_that_hung_is_never_replayed() {
-        assert!(!Attempt { age: Duration::from_secs(181), ..STALE_GET }.may_be_replayed());
+    fn a_server_that_dies_at_work_is_replaced_but_a_poll_that_hung_is_not() {
+        let at = |seconds| Attempt { age: Duration::from_secs(seconds), ..STALE_GET };
+        assert_eq!(at(2).again(), Again::Elsewhere);
+        assert_eq!(at(181).again(), Again::Never);
     }
 }

@@ -124,6 +124,10 @@ pub(super) fn to_client(session: &mut Session, response: &mut ResponseHeader, ct
     for name in &farm.spec().hide_headers {
         response.remove_header(&**name);
     }
+    if let Some(cookie) = ctx.cookie.as_ref().filter(|_| !interim) {
+        // Fails only for more header fields than a server may send.
+        let _ = response.append_header(header::SET_COOKIE, cookie.clone());
+    }
 }
 
 fn is_tunnel(response: &ResponseHeader) -> bool {

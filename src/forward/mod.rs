@@ -6,6 +6,7 @@ mod failure;
 mod headers;
 mod live;
 mod log;
+mod place;
 mod respond;
 mod server;
 
@@ -13,7 +14,6 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use pingora::{
     Error, Result,
     http::{RequestHeader, ResponseHeader},
@@ -75,7 +75,7 @@ impl ProxyHttp for Forward {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        server::peer(session, ctx)
+        server::peer(session, ctx).await
     }
 
     async fn connected_to_upstream(
@@ -119,22 +119,19 @@ impl ProxyHttp for Forward {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        ctx.answered = true;
-        if !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS
-        {
-            ctx.first_byte.get_or_insert(ctx.started.elapsed());
-        }
+        ctx.answered(response.status);
         headers::from_server(session, response, ctx)
     }
 
     fn upstream_response_body_filter(
         &self,
         _: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         _: bool,
-        _: &mut Ctx,
+        ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
         listen::body::progress();
+        ctx.sent_on(body.as_ref().map_or(0, Bytes::len));
         Ok(None)
     }
 

@@ -1,17 +1,14 @@
 //! Which server, at which address, over which connections; and which one next when connecting
 //! fails.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use http::Method;
 use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
 
-use super::Ctx;
+use super::{Ctx, place};
 use crate::{
-    farm::{self, Class, Server},
+    farm::{self, Choice, Class, Failure, Wish},
     reason::{self, Reason},
 };
 
@@ -23,7 +20,12 @@ pub(super) const FRESH: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// No server is available.
-pub(super) fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    if ctx.in_flight.is_none()
+        && let Err(reason) = place::again(ctx).await
+    {
+        return Err(fail(ctx, reason));
+    }
     let Some(farm) = ctx.farm.clone() else { return Err(fail(ctx, reason::INTERNAL)) };
     let Some(server) = ctx.server.clone() else { return Err(fail(ctx, reason::NO_SERVER)) };
     // The list may have been looked up anew, and be shorter, since the last attempt.
@@ -32,9 +34,6 @@ pub(super) fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         return Err(fail(ctx, reason::NO_SERVER));
     };
     ctx.connecting.get_or_insert_with(Instant::now);
-    if ctx.in_flight.is_none() {
-        ctx.in_flight = Some(server.begin());
-    }
     let spec = farm.spec();
     let client_https = ctx.connection.as_ref().is_some_and(|c| c.tls.is_some());
     let https = farm::uses_tls(spec.bridge, client_https);
@@ -80,35 +79,66 @@ pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error>
         error.context.as_ref().map_or("", |c| c.as_str()),
     );
     ctx.address += 1;
+    let mut left = true;
     if ctx.address >= server.addresses().len() {
+        ctx.failed(failure(error.etype()));
         // A sign-in that began at this server cannot go on at another.
         if ctx.homed {
             return error;
         }
-        ctx.next_server(&farm, &server);
+        left = ctx.next_server();
     }
     // A farm of silent servers must not hold a client for servers × connect_timeout.
     let patience = farm.spec().connect_timeout.saturating_mul(3);
     let spent = ctx.connecting.map_or(Duration::MAX, |begun| begun.elapsed());
-    error.set_retry(ctx.server.is_some() && spent < patience);
+    error.set_retry(left && spent < patience);
     error
 }
 
+fn failure(kind: &ErrorType) -> Failure {
+    match connect_reason(kind) {
+        reason::SERVER_TLS => Failure::Tls,
+        _ => Failure::Connect,
+    }
+}
+
 impl Ctx {
-    fn next_server(&mut self, farm: &farm::Farm, failed: &Arc<Server>) {
-        self.tried.add(failed);
+    /// The exchange with its server failed.
+    pub(super) fn failed(&self, failure: Failure) {
+        if let Some(place) = &self.in_flight {
+            place.fail();
+        }
+        if let (Some(farm), Some(server)) = (&self.farm, &self.server) {
+            farm.failed(server, failure);
+        }
+    }
+
+    /// The exchange broke in the middle: whether another server can be asked.
+    pub(super) fn replay_elsewhere(&mut self) -> bool {
+        self.replays += 1;
+        self.next_server()
+    }
+
+    /// Leaves its server for another one. Whether there is one, be it that a place there has to be
+    /// waited for.
+    pub(super) fn next_server(&mut self) -> bool {
+        let (Some(farm), Some(failed)) = (self.farm.clone(), self.server.take()) else {
+            return false;
+        };
+        self.tried.add(&failed);
         self.in_flight = None;
         self.address = 0;
-        let next = farm.choose(&self.tried);
-        // The log names the server that was tried last, so it stays when there is no other.
-        if let Some(next) = next {
-            if let (Some(holds), Some(rule)) = (&self.holds, &self.rule) {
-                holds.choose(&self.live.site, rule, &next.spec(), None);
+        // The log names the server that was tried last, also when there is no other.
+        self.last_tried = Some(failed);
+        match farm.choose(&Wish { key: self.key, home: None, tried: &self.tried }) {
+            Choice::Place(place) => {
+                self.server = Some(place.server().clone());
+                self.in_flight = Some(place);
+                place::moved(self, &farm);
+                true
             }
-            self.server = Some(next);
-        } else {
-            self.server = None;
-            self.last_tried = Some(failed.clone());
+            Choice::Busy => true,
+            Choice::Nobody => false,
         }
     }
 }

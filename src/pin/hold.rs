@@ -9,6 +9,7 @@ use std::{
 
 use super::pins::Place;
 use crate::{
+    farm::{self, Pinned},
     listen::{Connection, Handle},
     site::{Action, Bridge, ConnectionAuth, HostPattern, PathPattern, Rule, Server, Site},
 };
@@ -34,6 +35,8 @@ struct Hold {
     socket: Option<Handle>,
     /// Its place in the count; none while only an offer was seen.
     place: Option<Place>,
+    /// Counts it at its server.
+    _pinned: Pinned,
 }
 
 impl Holds {
@@ -60,18 +63,26 @@ impl Holds {
     }
 
     /// Remembers the choice for a farm, with its place in the count.
-    pub fn choose(&self, site: &Site, rule: &Rule, server: &Server, place: Option<Place>) {
+    pub fn choose(
+        &self,
+        site: &Site,
+        rule: &Rule,
+        server: &Arc<farm::Server>,
+        place: Option<Place>,
+    ) {
         let Action::Forward(farm) = rule.action else { return };
         let Some(farm) = site.farms.get(farm.0) else { return };
         let mut all = self.lock();
         if let Some(hold) = all.iter_mut().find(|h| h.farm == farm.name) {
-            hold.server = server.clone();
+            hold.server = Server::clone(&server.spec());
+            hold._pinned = server.pinned();
             hold.place = place.or(hold.place.take());
             return;
         }
         all.push(Hold {
             farm: farm.name.clone(),
-            server: server.clone(),
+            server: Server::clone(&server.spec()),
+            _pinned: server.pinned(),
             bridge: farm.bridge,
             tls: farm.tls.digest,
             rule: (rule.host.clone(), rule.path.clone()),

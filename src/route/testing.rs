@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     farm::testing,
     site::{
-        AccessLog, Action, Admin, AdminAddress, Farm, FarmId, HostPattern, Limits, Listener,
-        ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes, Shutdown, Site, TlsVersion,
+        AccessLog, Action, Admin, AdminAddress, AffinityKey, Farm, FarmId, HostPattern, Limits,
+        Listener, ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes, Shutdown, Site,
+        TlsVersion,
     },
 };
 
@@ -22,6 +23,7 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
     lync.deny_paths = vec!["/cscp".into(), "/admin".into(), "/reach/admin".into()];
     lync.plain_paths = vec!["=/".into(), "/autodiscover".into()];
     Site {
+        affinity_key: AffinityKey([7; 32]),
         fingerprint: String::new(),
         files: Vec::new(),
         directories: Vec::new(),

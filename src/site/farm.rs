@@ -29,6 +29,16 @@ pub struct Farm {
     pub server_idle: Duration,
     /// Active health checks; empty means every server counts as healthy.
     pub probes: Vec<Probe>,
+    /// How a new client's server is chosen.
+    pub balance: Balance,
+    /// What keeps a client on its server.
+    pub affinity: Affinity,
+    /// Health learnt from live traffic.
+    pub passive: Passive,
+    /// How long a server that comes back gets less than its share; zero: not at all.
+    pub slow_start: Duration,
+    /// Requests that wait for a server.
+    pub queue: Queue,
     /// How connection-bound authentication (NTLM, Negotiate) is treated.
     pub connection_auth: ConnectionAuth,
     /// Path prefixes that are not published; lower case, with leading slash, whole segments.
@@ -51,6 +61,10 @@ pub struct Server {
     pub address: Address,
     /// Share of the round robin; 0 gets no new clients. Default 100.
     pub weight: u32,
+    /// Serves only when no other server can.
+    pub backup: bool,
+    /// Most requests at a time; 0: no limit.
+    pub max_requests: usize,
     /// Ports on this server.
     pub ports: Ports,
     /// SNI and expected certificate name, never empty, lower case.
@@ -118,6 +132,79 @@ pub enum Verify {
     Chain,
     /// Nothing.
     Off,
+}
+
+/// How a new client's server is chosen (ARR `loadBalancing/algorithm`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The one with the fewest running requests for its weight.
+    LeastRequests,
+    /// The one that answers fastest, by a decaying average.
+    LeastResponseTime,
+    /// The one that moved the fewest bytes for its weight.
+    WeightedTraffic,
+    /// By a property of the request: the same one leads to the same server.
+    Hash(HashKey),
+}
+
+/// The property that [`Balance::Hash`] goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Source,
+    /// The host asked for, normalised.
+    Host,
+    /// Path and query as sent.
+    Url,
+    /// The value of this request header; requests without it are spread at random.
+    Header(Arc<str>),
+    /// The value of this query parameter; requests without it are spread at random.
+    Query(Arc<str>),
+}
+
+/// What keeps a client on its server (ARR `affinity`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// Nothing.
+    None,
+    /// Its address.
+    Source,
+    /// A cookie of this name, for as long as the browser session lasts.
+    Cookie(Arc<str>),
+}
+
+/// Health learnt from live traffic (ARR `healthCheck/liveTrafficFailureCodes`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passive {
+    /// A connection that is not accepted counts.
+    pub connect: bool,
+    /// TLS that fails counts.
+    pub tls: bool,
+    /// A connection that closes in the middle of an exchange counts.
+    pub reset: bool,
+    /// Status codes that count, inclusive ranges; none by default, because SOAP faults are 500.
+    pub status: Vec<(u16, u16)>,
+    /// How many failures take a server out.
+    pub failures: usize,
+    /// In what time.
+    pub within: Duration,
+    /// How long it stays out the first time; each time in a row it is twice as long.
+    pub retry_after: Duration,
+    /// Most of the farm, in percent, that may be out for this reason.
+    pub max_ejected: u8,
+    /// Servers that stay in whatever happens.
+    pub min_servers: usize,
+}
+
+/// Requests that wait while every server is at its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// How many may wait; 0: none.
+    pub size: usize,
+    /// How long one may wait.
+    pub wait: Duration,
 }
 
 /// How connection-bound authentication is treated.

@@ -11,7 +11,8 @@ mod rule;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use farm::{
-    Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify,
+    Address, Affinity, Balance, Bridge, Check, ConnectionAuth, Farm, HashKey, Passive, Ports,
+    Probe, Queue, Server, ServerTls, Verify,
 };
 pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
 pub use rule::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes};
@@ -31,6 +32,9 @@ pub struct Site {
     pub certificates: Vec<Arc<Certificate>>,
     /// Index into `certificates` of the one that answers names no other covers.
     pub default_certificate: usize,
+    /// What affinity cookies are made with: nobody outside knows it, and every Frontgate with the
+    /// same certificates has the same.
+    pub affinity_key: AffinityKey,
     /// Farms, sorted by name; a `FarmId` indexes this list.
     pub farms: Vec<Arc<Farm>>,
     /// Publish rules in file order.
@@ -47,6 +51,17 @@ pub struct Site {
     pub workers: usize,
     /// Delay before the listeners close, and how long running requests may take.
     pub shutdown: Shutdown,
+}
+
+/// The key of affinity cookies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AffinityKey(pub [u8; 32]);
+
+impl std::fmt::Debug for AffinityKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It stays out of every log.
+        f.write_str("AffinityKey")
+    }
 }
 
 /// Index of a farm in [`Site::farms`].

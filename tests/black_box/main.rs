@@ -7,7 +7,9 @@
 
 mod support;
 
+mod affinity;
 mod apache;
+mod balance;
 mod duplex;
 mod farm;
 mod http2;
@@ -15,6 +17,7 @@ mod hygiene;
 mod identity;
 mod lab;
 mod nginx;
+mod passive;
 mod pins;
 mod publish;
 mod reload;

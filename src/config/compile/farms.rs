@@ -7,7 +7,7 @@ use boring::sha::Sha256;
 use crate::{
     config::{
         certificate, code,
-        compile::{arc, check_name, collision, plain_path},
+        compile::{arc, balance, check_name, collision, plain_path},
         diagnostic::Findings,
         files::Files,
         model::{
@@ -82,6 +82,11 @@ fn compile_farm(
         connect_timeout: farm.connect_timeout.0,
         server_idle: farm.server_idle.0,
         probes: single.chain(several).filter_map(|p| compile_probe(p, findings)).collect(),
+        balance: balance::balance(&farm.balance),
+        affinity: balance::affinity(&farm.affinity),
+        passive: balance::passive(&farm.passive),
+        slow_start: farm.slow_start.0,
+        queue: balance::queue(&farm.queue),
         connection_auth: match farm.connection_auth.value {
             farm::ConnectionAuth::Auto => ConnectionAuth::Auto,
             farm::ConnectionAuth::Always => ConnectionAuth::Always,
@@ -156,6 +161,8 @@ fn servers(
             tls_name: tls_name.unwrap_or_else(|| arc(&written.to_ascii_lowercase())),
             address,
             weight: entry.weight.u32(),
+            backup: entry.backup.value,
+            max_requests: entry.max_requests.usize(),
             ports: ports(entry.ports.as_ref(), farm_ports),
         });
         taken.insert(name.to_ascii_lowercase(), mark);

@@ -1,6 +1,7 @@
 //! The border: from what is written to what is used. Everything is resolved here, and whatever
 //! cannot be is a finding; nothing is left that could fail while a request is served.
 
+mod balance;
 mod certificates;
 mod farms;
 mod listeners;
@@ -40,7 +41,9 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
     let (certificates, default_certificate) = certificates::compile(config, files, findings);
     let farms = farms::compile(config, files, findings);
     let (rules, written) = rules::compile(config, &farms, findings);
+    let affinity_key = balance::affinity_key(certificates.get(default_certificate));
     let site = Site {
+        affinity_key,
         fingerprint: String::new(),
         files: Vec::new(),
         directories: Vec::new(),

@@ -13,7 +13,7 @@ use crate::config::{
     },
     node::{Node, Value},
     preset::Preset,
-    read::{List, Read, choice, read_at, word},
+    read::{List, Read, choice, read_at, scalar, word},
     record::{Record, record},
 };
 
@@ -43,23 +43,28 @@ record! {
         default connect_timeout: Timeout = Timeout::secs(5),
         /// How long an unused server connection is kept. Default `100s`, below the 120 s of IIS.
         default server_idle: Timeout = Timeout::secs(100),
-        /// How a new client's server is chosen. Default `round_robin`.
-        later_default balance: Balance = Balance::RoundRobin,
-        /// What keeps a client on its server. Default `none`.
-        later_default affinity: Affinity = Affinity::None,
+        /// How a new client's server is chosen: `round_robin`, `least_requests`,
+        /// `least_response_time`, `weighted_traffic`, or `{ hash: … }` of `source`, `host`, `url`,
+        /// `"header:NAME"` or `"query:NAME"`. Default `round_robin`.
+        default balance: Balance = Balance::RoundRobin,
+        /// What keeps a client on its server: `none`, `source` (its address), or
+        /// `{ cookie: ARRAffinity }`; Lync 2010 pools want `{ cookie: MS-WSMAN }`. Default `none`:
+        /// Lync 2013 and later need no affinity.
+        default affinity: Affinity = Affinity::None,
         /// One active health check; with a preset, what is left out is the preset's.
         optional probe: Probe,
         /// Several active health checks, all of which must succeed; `[]` switches them off.
         optional probes: List<Probe>,
         /// Health learnt from live traffic.
-        later passive: Passive,
+        section passive: Passive,
         /// NTLM and Negotiate: `auto` gives such a client its own server connection, `always`
         /// does so for every client, `off` does not let these methods through. Default `auto`.
         default connection_auth: ConnectionAuth = ConnectionAuth::Auto,
-        /// How long a server that comes back gets less than its share. Default `0s`.
-        later_default slow_start: Period = Period::secs(0),
-        /// Requests that wait for a server.
-        later queue: Queue,
+        /// How long a server that comes back gets less than its share, from a twentieth up to all
+        /// of it. Default `0s`.
+        default slow_start: Period = Period::secs(0),
+        /// Requests that wait while every server has its `max_requests`.
+        section queue: Queue,
         /// Paths, with everything under them, that are not published. Preset lync: control panel
         /// and remote PowerShell; otherwise none.
         optional deny_paths: List<PathPrefix>,
@@ -87,9 +92,9 @@ record! {
         /// Ports of this server. Default: the farm's.
         optional ports: Ports,
         /// Serves only when no other server can. Default `false`.
-        later_default backup: bool = false,
-        /// Most requests at a time; 0 is no limit. Default 0.
-        later_default max_requests: Number<0, 1_000_000_000> = Number(0),
+        default backup: bool = false,
+        /// Most requests at a time, polls included; 0 is no limit. Default 0.
+        default max_requests: Number<0, 1_000_000_000> = Number(0),
         /// The servers of another farm, under its settings.
         later same_as: String,
     }
@@ -257,7 +262,7 @@ pub enum Affinity {
 impl Read for Affinity {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         if let Some(entry) = single(node, "cookie") {
-            return String::read(entry, findings).map(Self::Cookie);
+            return cookie_name(entry, findings).map(Self::Cookie);
         }
         match word(node, &["none", "source"], findings)? {
             "source" => Some(Self::Source),
@@ -316,6 +321,19 @@ record! {
         /// `none`, `v1` or `v2`. Default `none`.
         later_default proxy_protocol: ProxyVersion = ProxyVersion::None,
     }
+}
+
+/// The name of a cookie: a token (RFC 6265 4.1.1).
+fn cookie_name(node: &Node, findings: &mut Findings) -> Option<String> {
+    let name = scalar(node, "the name of a cookie", findings)?;
+    let sign = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.text.bytes().all(sign) {
+        return Some(name.text.clone());
+    }
+    findings
+        .add(code::HEADER, &node.mark, format!("`{}` is not the name of a cookie", name.shown()))
+        .help("letters, digits, `-` and `_`: ARRAffinity, MS-WSMAN".to_string());
+    None
 }
 
 /// The value of a block that has this one key and no other.

@@ -6,7 +6,7 @@ use crate::config::{
     diagnostic::Findings,
     model::{
         name::HostName,
-        value::{Count, Number, Percent, Period, Port, StatusSet, Timeout},
+        value::{Count, Number, Percent, Port, StatusSet, Timeout},
     },
     node::{Node, Value},
     read::{List, Read, choice},
@@ -44,7 +44,7 @@ choice! {
         Connect = "connect",
         /// TLS fails.
         Tls = "tls",
-        /// It closes a connection in the middle of an answer.
+        /// It closes a connection in the middle of an exchange.
         Reset = "reset",
     }
 }
@@ -79,14 +79,17 @@ record! {
     pub struct Passive {
         /// What counts. Default `[connect, tls, reset]`.
         default on: List<Failure> = [Failure::Connect, Failure::Tls, Failure::Reset],
-        /// Status codes that count too, or `none`. Default `none`: SOAP faults are HTTP 500.
+        /// Status codes that count too, or `none`; never 401, 403, 404 and 409. A server that is
+        /// out for these gets no new clients, like a drained one. Default `none`: SOAP faults are
+        /// HTTP 500, so anybody could take servers out with 500.
         default status: FailureStatus = FailureStatus::None,
         /// How many failures take a server out. Default 10.
-        default failures: Count = Number(10),
+        default failures: Number<1, 10_000> = Number(10),
         /// In what time. Default `30s`.
         default within: Timeout = Timeout::secs(30),
-        /// How long it stays out, where no probe brings it back. Default `30s`.
-        default retry_after: Period = Period::secs(30),
+        /// How long it stays out before it is tried again; every time it fails at once it is twice
+        /// as long, up to 16 times this. Default `30s`.
+        default retry_after: Timeout = Timeout::secs(30),
         /// Most of the farm that may be out for this reason. Default `50%`.
         default max_ejected: Percent = Percent(50),
         /// Servers that stay in whatever happens. Default 1.

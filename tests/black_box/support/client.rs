@@ -66,6 +66,15 @@ impl Client {
         Self { wire: Wire::Plain(connect(address)), ahead: Vec::new() }
     }
 
+    /// From this address of the loopback network.
+    pub fn plain_from(source: &str, address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+        socket.connect_timeout(&address.into(), SOON).unwrap();
+        Self { wire: Wire::Plain(patient(socket.into())), ahead: Vec::new() }
+    }
+
     pub fn tls(address: SocketAddr, sni: Option<&str>, certificates: &Certificates) -> Self {
         Self::tls_with(address, sni, certificates, |_| ()).unwrap()
     }
@@ -233,7 +242,10 @@ impl Client {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let tcp = TcpStream::connect_timeout(&address, SOON).unwrap();
+    patient(TcpStream::connect_timeout(&address, SOON).unwrap())
+}
+
+fn patient(tcp: TcpStream) -> TcpStream {
     tcp.set_nodelay(true).unwrap();
     tcp.set_read_timeout(Some(SOON)).unwrap();
     tcp.set_write_timeout(Some(SOON)).unwrap();

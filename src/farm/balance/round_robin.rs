@@ -9,74 +9,38 @@
 //! why it is called directly instead of through `LoadBalancer::select_with` (that allocates a set
 //! for each request and weighs only its first pick).
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pingora::lb::{
-    Backend,
-    selection::{BackendIter, BackendSelection},
-};
-
-use super::server::Server;
-
-/// Servers that a request has tried already. Empty, it takes no memory.
-#[derive(Clone, Debug, Default)]
-pub struct Tried(Vec<u64>);
-
-impl Tried {
-    /// Notes that `server` is not to be chosen again for this request.
-    pub fn add(&mut self, server: &Server) {
-        if !self.contains(server) {
-            self.0.push(server.id());
-        }
-    }
-
-    /// Whether `server` was tried.
-    pub fn contains(&self, server: &Server) -> bool {
-        self.0.contains(&server.id())
-    }
-
-    /// How many servers were tried.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether this is the request's first attempt.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
+use super::{super::server::Server, Algorithm, Entry};
 
 /// Weighted round robin over the servers of one farm.
-pub struct SmoothRoundRobin {
-    backends: Box<[(Backend, Arc<Server>)]>,
+pub(crate) struct SmoothRoundRobin {
+    entries: Box<[Entry]>,
     weights: Box<[u32]>,
-    /// Indices into `backends`.
+    /// Indices into `entries`.
     schedule: Box<[usize]>,
     cursor: AtomicUsize,
 }
 
-impl SmoothRoundRobin {
-    /// The next healthy server with a weight that is not in `tried`.
-    pub fn choose(&self, tried: &Tried) -> Option<&Arc<Server>> {
-        self.next(tried).map(|(_, server)| server)
+impl Algorithm for SmoothRoundRobin {
+    fn over(entries: Box<[Entry]>) -> Self {
+        let weights: Box<[u32]> = entries.iter().map(|(_, server)| server.weight()).collect();
+        let schedule = schedule(&weights);
+        Self { entries, weights, schedule, cursor: AtomicUsize::new(0) }
     }
 
-    /// Whether this is the selector for exactly these backends with their present weights.
-    pub(crate) fn fits(&self, backends: &BTreeSet<Backend>) -> bool {
-        self.backends.iter().map(|(backend, _)| backend).eq(backends.iter())
-            && self.backends.iter().zip(&self.weights).all(|((_, s), w)| s.spec().weight == *w)
+    fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
-    fn next(&self, tried: &Tried) -> Option<&(Backend, Arc<Server>)> {
+    fn fits_weights(&self) -> bool {
+        self.entries.iter().map(|(_, server)| server.weight()).eq(self.weights.iter().copied())
+    }
+
+    fn pick(&self, _key: u64, usable: impl Fn(&Server) -> bool) -> Option<&Entry> {
         let mut start = self.cursor.load(Ordering::Relaxed);
         loop {
-            let (steps, found) = self.first_usable(start, tried)?;
+            let (steps, found) = self.first_usable(start, &usable)?;
             // Taking the slot and the ones passed over is one step: requests that choose at the
             // same moment get different slots, and none is lost in between.
             let next = self.after(start, steps);
@@ -91,17 +55,19 @@ impl SmoothRoundRobin {
             }
         }
     }
+}
 
+impl SmoothRoundRobin {
     /// The first usable server at or after slot `start`, and how many slots that takes.
     fn first_usable(
         &self,
         start: usize,
-        tried: &Tried,
-    ) -> Option<(usize, &(Backend, Arc<Server>))> {
+        usable: impl Fn(&Server) -> bool,
+    ) -> Option<(usize, &Entry)> {
         let slots = self.schedule.iter().skip(start).chain(self.schedule.iter().take(start));
         slots.enumerate().find_map(|(passed, index)| {
-            let entry = self.backends.get(*index)?;
-            (entry.1.healthy() && !tried.contains(&entry.1)).then_some((passed + 1, entry))
+            let entry = self.entries.get(*index)?;
+            usable(&entry.1).then_some((passed + 1, entry))
         })
     }
 
@@ -109,40 +75,6 @@ impl SmoothRoundRobin {
     /// the middle of a round.
     fn after(&self, start: usize, steps: usize) -> usize {
         (start + steps) % self.schedule.len().max(1)
-    }
-}
-
-impl BackendSelection for SmoothRoundRobin {
-    type Iter = Turns;
-    type Config = ();
-
-    /// Backends without a [`Server`] in `ext` are left out: they are none of ours.
-    fn build(backends: &BTreeSet<Backend>) -> Self {
-        let backends: Box<[_]> = backends
-            .iter()
-            .filter_map(|b| Some((b.clone(), b.ext.get::<Arc<Server>>()?.clone())))
-            .collect();
-        let weights: Box<[u32]> = backends.iter().map(|(_, s)| s.spec().weight).collect();
-        let schedule = schedule(&weights);
-        Self { backends, weights, schedule, cursor: AtomicUsize::new(0) }
-    }
-
-    fn iter(self: &Arc<Self>, _key: &[u8]) -> Turns {
-        Turns { selector: self.clone(), tried: Tried::default() }
-    }
-}
-
-/// Servers in the order in which a request would try them, each once.
-pub struct Turns {
-    selector: Arc<SmoothRoundRobin>,
-    tried: Tried,
-}
-
-impl BackendIter for Turns {
-    fn next(&mut self) -> Option<&Backend> {
-        let (backend, server) = self.selector.next(&self.tried)?;
-        self.tried.add(server);
-        Some(backend)
     }
 }
 
@@ -193,18 +125,29 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, sync::Arc};
 
-    use super::super::testing::{server, server_weighing};
-    use super::*;
+    use super::{
+        super::{
+            super::testing::{server, server_weighing},
+            Tried,
+        },
+        *,
+    };
 
     fn selector(servers: &[Arc<Server>]) -> Arc<SmoothRoundRobin> {
-        Arc::new(SmoothRoundRobin::build(&servers.iter().map(|s| s.backend()).collect()))
+        let entries = servers.iter().map(|s| (s.backend(), s.clone())).collect();
+        Arc::new(SmoothRoundRobin::over(entries))
+    }
+
+    fn choose<'a>(selector: &'a SmoothRoundRobin, tried: &Tried) -> Option<&'a Arc<Server>> {
+        let usable = |server: &Server| server.healthy() && !tried.contains(server);
+        selector.pick(0, usable).map(|(_, server)| server)
     }
 
     fn picks(selector: &SmoothRoundRobin, count: usize) -> Vec<String> {
         let tried = Tried::default();
-        (0..count).map(|_| selector.choose(&tried).unwrap().name().to_string()).collect()
+        (0..count).map(|_| choose(selector, &tried).unwrap().name().to_string()).collect()
     }
 
     fn tally(picks: &[String]) -> HashMap<&str, usize> {
@@ -279,13 +222,13 @@ mod tests {
         let mut tried = Tried::default();
         assert!(tried.is_empty());
         for left in (0..3).rev() {
-            let server = selector.choose(&tried).unwrap();
+            let server = choose(&selector, &tried).unwrap();
             assert!(!tried.contains(server));
             tried.add(server);
             tried.add(server);
             assert_eq!(tried.len(), 3 - left);
         }
-        assert!(selector.choose(&tried).is_none());
+        assert!(choose(&selector, &tried).is_none());
     }
 
     #[test]
@@ -293,8 +236,8 @@ mod tests {
         let servers = [server("a"), server("b")];
         let selector = selector(&servers);
         servers.iter().for_each(|s| s.look(1, Err("connect refused".into())));
-        assert!(selector.choose(&Tried::default()).is_none());
-        assert!(self::selector(&[]).choose(&Tried::default()).is_none());
+        assert!(choose(&selector, &Tried::default()).is_none());
+        assert!(choose(&self::selector(&[]), &Tried::default()).is_none());
     }
 
     #[test]
@@ -310,27 +253,5 @@ mod tests {
             .collect();
         let all: Vec<_> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
         assert_eq!(tally(&all), HashMap::from([("a", 3000), ("c", 1000)]));
-    }
-
-    #[tokio::test]
-    async fn pingoras_load_balancer_runs_on_it_and_equal_addresses_stay_apart() {
-        use pingora::lb::{Backends, LoadBalancer, discovery::Static};
-
-        let servers = [server_weighing("a", 2), server_weighing("b", 1)];
-        assert_eq!(servers[0].spec().address, servers[1].spec().address);
-        let backends = servers.iter().map(|s| s.backend()).collect();
-        let balancer =
-            LoadBalancer::<SmoothRoundRobin>::from_backends(Backends::new(Static::new(backends)));
-        balancer.update().await.unwrap();
-        let picks: Vec<_> = (0..6)
-            .map(|_| {
-                let backend = balancer.select(b"", 10).unwrap();
-                backend.ext.get::<Arc<Server>>().unwrap().name().to_string()
-            })
-            .collect();
-        assert_eq!(tally(&picks), HashMap::from([("a", 4), ("b", 2)]));
-        servers[0].look(1, Err("connect refused".into()));
-        let backend = balancer.select(b"", 10).unwrap();
-        assert_eq!(&**backend.ext.get::<Arc<Server>>().unwrap().name(), "b");
     }
 }

@@ -8,11 +8,16 @@ use std::{
 
 use tokio::net::TcpListener;
 
+mod choice;
+mod ejection;
+mod waiting;
+
 use super::{testing::*, *};
 use crate::site::{self, Limits, Site};
 
-fn site(farms: Vec<site::Farm>) -> Site {
+pub(super) fn site(farms: Vec<site::Farm>) -> Site {
     Site {
+        affinity_key: site::AffinityKey([7; 32]),
         fingerprint: String::new(),
         files: Vec::new(),
         directories: Vec::new(),
@@ -47,7 +52,7 @@ fn site(farms: Vec<site::Farm>) -> Site {
 }
 
 /// Waits until `done` is true, but not for ever.
-async fn until(what: &str, done: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
@@ -56,7 +61,11 @@ async fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 fn chosen(farm: &Farm) -> Option<String> {
-    farm.choose(&Tried::default()).map(|server| server.name().to_string())
+    let wish = Wish { key: farm.random_key(), home: None, tried: &Tried::default() };
+    match farm.choose(&wish) {
+        Choice::Place(place) => Some(place.server().name().to_string()),
+        Choice::Busy | Choice::Nobody => None,
+    }
 }
 
 /// A port on which the kernel refuses connections as long as the socket lives.
@@ -126,7 +135,7 @@ async fn state_survives_new_weight_ports_and_probe_settings() {
     let server = first[0].servers()[0].clone();
     until("the first probe", || !server.healthy()).await;
     let since = server.status().since;
-    let request = server.begin();
+    let request = server.begin().unwrap();
     request.fail();
 
     let mut after = before.clone();
@@ -140,7 +149,8 @@ async fn state_survives_new_weight_ports_and_probe_settings() {
     assert!(Arc::ptr_eq(same, &server));
     assert!(!same.healthy());
     assert_eq!(same.status().since, since);
-    assert_eq!((same.in_flight(), same.requests(), same.failures()), (1, 1, 1));
+    let counters = same.counters();
+    assert_eq!((counters.in_flight, counters.requests, counters.failures), (1, 1, 1));
     assert_eq!((same.spec().weight, same.spec().ports.https), (7, 9443));
     assert_eq!(second[0].spec().timeout, Duration::from_secs(1));
     assert_eq!(first[0].spec().timeout, before.timeout, "an old snapshot keeps its settings");
@@ -172,14 +182,14 @@ async fn a_server_that_goes_and_comes_back_is_a_new_one() {
     let both = farm("lyncweb", &["fe01", "fe02"]);
     let one = farm("lyncweb", &["fe02"]);
     let first = farms.apply(&site(vec![both.clone()]));
-    first[0].servers()[0].begin();
+    first[0].servers()[0].begin().unwrap();
     let second = farms.apply(&site(vec![one]));
     assert_eq!(second[0].servers().len(), 1);
     assert!(Arc::ptr_eq(&second[0].servers()[0], &first[0].servers()[1]));
     assert_eq!(chosen(&second[0]).as_deref(), Some("fe02"));
     let third = farms.apply(&site(vec![both]));
     assert!(!Arc::ptr_eq(&third[0].servers()[0], &first[0].servers()[0]));
-    assert_eq!(third[0].servers()[0].requests(), 0);
+    assert_eq!(third[0].servers()[0].counters().requests, 0);
 }
 
 #[tokio::test]
@@ -187,12 +197,12 @@ async fn another_address_is_another_machine() {
     let farms = Farms::new();
     let mut spec = farm("lyncweb", &["fe01"]);
     let first = farms.apply(&site(vec![spec.clone()]));
-    first[0].servers()[0].begin();
+    first[0].servers()[0].begin().unwrap();
     spec.servers[0].address = site::Address::Ip([127, 0, 0, 2].into());
     let second = farms.apply(&site(vec![spec]));
     let server = &second[0].servers()[0];
     assert!(!Arc::ptr_eq(server, &first[0].servers()[0]));
-    assert_eq!(server.requests(), 0);
+    assert_eq!(server.counters().requests, 0);
     assert_eq!(**server.addresses(), [std::net::IpAddr::from([127, 0, 0, 2])]);
 }
 
@@ -278,7 +288,7 @@ async fn a_request_that_outlives_its_server_keeps_no_probe_alive() {
     let farms = Farms::new();
     let running = farms
         .apply(&site(vec![site::Farm { probes: vec![tcp(port)], ..farm("lyncweb", &["fe01"]) }]));
-    let request = running[0].servers()[0].begin();
+    let request = running[0].servers()[0].begin().unwrap();
     farms.apply(&site(Vec::new()));
     until("the probe's end", || farms.tasks() == 0).await;
     assert_eq!(request.server().in_flight(), 1);

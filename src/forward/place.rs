@@ -1,0 +1,146 @@
+//! A place at a server: the client's own one if it has one, otherwise what the farm chooses.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use pingora::proxy::Session;
+
+use super::Ctx;
+use crate::{
+    farm::{self, Farm, Home, Refused, Server, Wish},
+    listen::{Connection, Handle},
+    pin::{self, Holds, Verdict},
+    reason::{self, Reason},
+    site::Rule,
+};
+
+/// Finds a place for a request that was let in, or the reason why there is none. Waits in the
+/// farm's queue if it has to.
+///
+/// Done before connecting, so that a farm without a server costs its clients an answer and not
+/// their connection.
+pub(super) async fn find(
+    session: &Session,
+    ctx: &mut Ctx,
+    host: &str,
+    verdict: Verdict,
+) -> Result<(), Reason> {
+    let (Some(connection), Some(farm)) = (ctx.connection.clone(), ctx.farm.clone()) else {
+        return Err(reason::INTERNAL);
+    };
+    let request = session.req_header();
+    let source = connection.client.ip();
+    ctx.key = farm::key(&farm, source, host, request.raw_path(), &request.headers);
+    let pinned = match verdict {
+        Verdict::Pinned { counted } => Some(counted),
+        _ => None,
+    };
+    let holds = pinned.map(|_| hold(ctx, &connection));
+    let pin = holds.as_ref().and_then(|holds| pin_of(holds, &farm));
+    ctx.homed = pin.is_some();
+    let affinity = if ctx.homed { None } else { farm.affinity(source, &request.headers) };
+    take(ctx, &farm, pin.as_ref().or(affinity.as_ref().map(|home| &home.server))).await?;
+    keep(ctx, &farm, &connection, source, affinity.as_ref());
+    match (holds, pinned, ctx.rule.clone()) {
+        (Some(holds), Some(counted), Some(rule)) => {
+            occupy(ctx, &holds, &connection, &rule, &farm, counted)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes a place at this server, or at whichever the farm says.
+async fn take(ctx: &mut Ctx, farm: &Farm, home: Option<&Arc<Server>>) -> Result<(), Reason> {
+    let wish = Wish { key: ctx.key, home, tried: &ctx.tried };
+    match farm.place(&wish).await {
+        Ok(place) => {
+            ctx.server = Some(place.server().clone());
+            ctx.in_flight = Some(place);
+            Ok(())
+        }
+        Err(Refused::NoServer) => Err(reason::NO_SERVER),
+        Err(Refused::QueueFull) => Err(reason::QUEUE_FULL),
+        Err(Refused::QueueTimeout) => Err(reason::QUEUE_TIMEOUT),
+    }
+}
+
+/// Waits for a place for another attempt, where there was none at once.
+pub(super) async fn again(ctx: &mut Ctx) -> Result<(), Reason> {
+    let Some(farm) = ctx.farm.clone() else { return Err(reason::INTERNAL) };
+    take(ctx, &farm, None).await?;
+    moved(ctx, &farm);
+    Ok(())
+}
+
+/// The client keeps its new server, if the farm has affinity.
+fn keep(
+    ctx: &mut Ctx,
+    farm: &Farm,
+    connection: &Connection,
+    source: IpAddr,
+    affinity: Option<&Home>,
+) {
+    let Some(server) = &ctx.server else { return };
+    let told = affinity.is_some_and(|home| home.told && home.server.id() == server.id());
+    if !told {
+        ctx.cookie = farm.keep(source, server, connection.tls.is_some()).cloned();
+    }
+}
+
+/// The request goes to another server than the one it was first meant for.
+pub(super) fn moved(ctx: &mut Ctx, farm: &Farm) {
+    if let (Some(holds), Some(rule), Some(server)) = (&ctx.holds, &ctx.rule, &ctx.server) {
+        holds.choose(&ctx.live.site, rule, server, None);
+    }
+    if let Some(connection) = ctx.connection.clone() {
+        let source = connection.client.ip();
+        keep(ctx, farm, &connection, source, None);
+    }
+}
+
+/// What the client connection holds on to, as far as it still may.
+fn hold(ctx: &mut Ctx, connection: &Connection) -> Arc<Holds> {
+    connection.pinned.store(true, Ordering::Relaxed);
+    let holds = Holds::of(connection);
+    // A reload took away what a sign-in was made with: one more answer, then it ends.
+    ctx.close |= holds.recheck(&ctx.live.site);
+    holds
+}
+
+/// The server that a client connection is pinned to in this farm. It goes on there also when
+/// probes say that the server is down: its connection may stand.
+fn pin_of(holds: &Holds, farm: &Farm) -> Option<Arc<Server>> {
+    let home = holds.server(&farm.spec().name)?;
+    farm.servers().iter().find(|server| *server.name() == home).cloned()
+}
+
+/// A pinned connection: its server is chosen once, and keeps its place in the count.
+fn occupy(
+    ctx: &mut Ctx,
+    holds: &Arc<Holds>,
+    connection: &Connection,
+    rule: &Rule,
+    farm: &Farm,
+    counted: bool,
+) -> Result<(), Reason> {
+    let (live, name) = (ctx.live.clone(), &farm.spec().name);
+    let Some(server) = &ctx.server else { return Ok(()) };
+    let place = if counted && !holds.counted(name) {
+        let limits = &live.site.limits;
+        let limits = pin::Limits { all: limits.pins, per_source: limits.pins_per_source };
+        let client = Handle::of(connection.fd);
+        let place = live.pins.admit(connection.client.ip(), client, limits, Instant::now());
+        Some(place.ok_or(reason::TOO_MANY_PINS)?)
+    } else {
+        None
+    };
+    if place.is_some() || !ctx.homed {
+        holds.choose(&live.site, rule, server, place);
+    }
+    holds.waits(name, None);
+    ctx.holds = Some(holds.clone());
+    Ok(())
+}
