@@ -12,7 +12,7 @@ use pingora::{Error, ErrorType, Result, proxy::Session};
 use super::{Ctx, respond};
 use crate::{
     farm::Farm,
-    guard::{HeadLimits, inspect_h2},
+    guard::{self, HeadLimits, inspect_h2},
     listen::{self, Connection, Handle},
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
@@ -87,6 +87,9 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
     let live = ctx.live.clone();
     let Some(connection) = ctx.connection.clone() else { return Err(reason::INTERNAL.into()) };
     let request = session.req_header();
+    let tls = connection.tls.is_some();
+    let trusted = &live.site.trusted_proxies;
+    ctx.client = Some(guard::client(connection.client, tls, &request.headers, trusted));
     if request.version == Version::HTTP_2 {
         let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
         let limits = HeadLimits::from(&live.site.limits);
@@ -103,8 +106,8 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
     let target = request.raw_path();
     let mut parts = target.splitn(2, |b| *b == b'?');
     let (path, query) = (parts.next().unwrap_or_default(), parts.next());
-    let https = connection.tls.is_some();
-    let question = Question { listener, https, host: host.as_str(), target_path: path };
+    let question =
+        Question { listener, https: ctx.https(), host: host.as_str(), target_path: path };
     let decision = decide(&live.table, &live.site, &question);
     ctx.rule = decision.rule().cloned();
     match decision {
@@ -122,7 +125,7 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
             let status = if safe { 301 } else { 308 };
             Err(Answer::Redirect { reason: reason::HTTPS_ONLY, status, location })
         }
-        other => Err(other.reason(https).unwrap_or(reason::INTERNAL).into()),
+        other => Err(other.reason(tls).unwrap_or(reason::INTERNAL).into()),
     }
 }
 
@@ -221,7 +224,7 @@ fn hold(
         let limits = &live.site.limits;
         let limits = pin::Limits { all: limits.pins, per_source: limits.pins_per_source };
         let client = Handle::of(connection.fd);
-        let place = live.pins.admit(connection.client.ip(), client, limits, Instant::now());
+        let place = live.pins.admit(ctx.source(), client, limits, Instant::now());
         Some(place.ok_or(reason::TOO_MANY_PINS)?)
     } else {
         None

@@ -6,8 +6,10 @@ mod failure;
 mod headers;
 mod live;
 mod log;
+mod log_id;
 mod respond;
 mod server;
+mod told;
 
 use std::{any::Any, sync::Arc, time::Duration};
 

@@ -10,8 +10,11 @@ mod rule;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+
 pub use farm::{
-    Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify,
+    Address, Bridge, Check, ConnectionAuth, Farm, Forward, ForwardStyle, Ports, Probe, Server,
+    ServerTls, Verify,
 };
 pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
 pub use rule::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes};
@@ -37,6 +40,9 @@ pub struct Site {
     pub rules: Vec<Arc<Rule>>,
     /// What the `*` of `meet.*` may be; empty means anything.
     pub domains: Vec<String>,
+    /// Proxies in front whose word about the client is believed; IPv4 networks never in IPv6
+    /// form.
+    pub trusted_proxies: Vec<IpNet>,
     /// Limits on clients.
     pub limits: Limits,
     /// Access log settings; `None` switches it off.

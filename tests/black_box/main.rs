@@ -10,6 +10,7 @@ mod support;
 mod apache;
 mod duplex;
 mod farm;
+mod forwarded;
 mod http2;
 mod hygiene;
 mod identity;
