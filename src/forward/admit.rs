@@ -1,6 +1,7 @@
 //! May it pass, and where to: guard and route, before any server is chosen.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -191,6 +192,10 @@ fn forward(
     // Chosen here and not when connecting, so that a farm without a server costs its clients an
     // answer and not their connection.
     match verdict {
+        Verdict::Pinned { counted } if !owns(connection, ctx.source(), counted) => {
+            session.set_keepalive(None);
+            return Err(reason::SHARED_CONNECTION.into());
+        }
         Verdict::Pinned { counted } => hold(ctx, connection, rule, &farm, counted)?,
         _ => {
             // A reload may have turned the farm off that a sign-in was made with.
@@ -200,6 +205,19 @@ fn forward(
     }
     ctx.farm = Some(farm);
     if ctx.server.is_none() { Err(reason::NO_SERVER.into()) } else { Ok(()) }
+}
+
+/// Whether this client may use what the connection is signed in as; the first one that `signs_in`
+/// owns it.
+///
+/// SECURITY: a trusted proxy that sends several clients over one connection would hand one's
+/// sign-in to the next. Test: a_sign_in_is_never_shared_by_a_proxy_in_front
+fn owns(connection: &Connection, source: IpAddr, signs_in: bool) -> bool {
+    let owner = match signs_in {
+        true => Some(connection.owner.get_or_init(|| source)),
+        false => connection.owner.get(),
+    };
+    owner.is_none_or(|owner| *owner == source)
 }
 
 /// A pinned connection: its server is chosen once, and keeps its place in the count.

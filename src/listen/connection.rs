@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -46,6 +46,8 @@ pub struct Connection {
     pub kept: Mutex<Option<Box<dyn Any + Send>>>,
     /// Its socket, while the connection is served.
     pub fd: RawFd,
+    /// Whose connection-bound sign-in it carries, once there is one.
+    pub owner: OnceLock<IpAddr>,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
 }
@@ -97,6 +99,7 @@ impl Connection {
             fd,
             upgraded: AtomicBool::new(false),
             framing_broken: AtomicBool::new(false),
+            owner: OnceLock::new(),
             pinned: AtomicBool::new(false),
         }
     }

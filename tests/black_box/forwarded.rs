@@ -1,7 +1,5 @@
 //! What servers are told about the client, and whose word counts.
 
-use std::io::Write;
-
 use crate::{
     pins::{self, sign_in},
     support::{
@@ -52,17 +50,16 @@ fn count(head: &str, name: &str) -> usize {
 fn standard_is_the_default() {
     let backend = echo();
     let frontgate = start(&backend, "", "");
-    let plain_port = frontgate.address("plain").port().to_string();
-    for (mut client, scheme, port) in [
-        (frontgate.tls("meet.contoso.com"), "https", "443"),
-        (frontgate.plain(), "http", plain_port.as_str()),
-    ] {
+    for (mut client, scheme) in
+        [(frontgate.tls("meet.contoso.com"), "https"), (frontgate.plain(), "http")]
+    {
         let head = seen(&mut client, "/x", &[]);
         assert_eq!(field(&head, "x-forwarded-for"), Some("127.0.0.1"));
         assert_eq!(field(&head, "x-forwarded-proto"), Some(scheme));
         assert_eq!(field(&head, "x-forwarded-host"), Some("meet.contoso.com"));
-        let expected = if port == "443" { "443" } else { "0" };
-        assert_eq!(field(&head, "x-forwarded-port"), Some(expected), "public_port of {port}");
+        // `public_port`; the plain listener has none, and asks the system for a port.
+        let port = if scheme == "https" { "443" } else { "0" };
+        assert_eq!(field(&head, "x-forwarded-port"), Some(port));
         for absent in ["forwarded", "x-arr-ssl", "x-arr-log-id", "x-original-url"] {
             assert_eq!(field(&head, absent), None);
         }
@@ -336,6 +333,28 @@ fn pins_are_counted_for_the_client_and_not_for_the_proxy() {
     assert_eq!(ask(&mut second, "192.0.2.8").status, 200);
     let refused = ask(&mut third, "192.0.2.7");
     assert_eq!((refused.status, refused.reason().as_str()), (503, "too_many_pins"));
+}
+
+/// SECURITY: NTLM signs in the connection, so a proxy must not send two clients over one.
+#[test]
+fn a_sign_in_is_never_shared_by_a_proxy_in_front() {
+    let backend = pins::server();
+    let limits = format!("{TRUSTED}\n");
+    let frontgate = Frontgate::with(&pins::config(&[("fe01", backend.port())], &limits, ""));
+    let mut proxy = frontgate.plain();
+    let from = |request: &str, from: &str| {
+        let start = request.strip_suffix("\r\n").unwrap();
+        format!("{start}X-Forwarded-For: {from}\r\n\r\n")
+    };
+    assert_eq!(proxy.ask(from(pins::GET, "192.0.2.9")).status, 401, "nobody owns it yet");
+    assert_eq!(proxy.ask(from(&sign_in("alice"), "192.0.2.7")).text(), "alice 1");
+    assert_eq!(proxy.ask(from(pins::GET, "192.0.2.7")).text(), "alice 1");
+    let refused = proxy.ask(from(pins::GET, "192.0.2.8"));
+    assert_eq!((refused.status, refused.reason().as_str()), (421, "shared_connection"));
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert!(proxy.closed());
+    let mut again = frontgate.plain();
+    assert_eq!(again.ask(from(pins::GET, "192.0.2.8")).status, 401);
 }
 
 #[test]
