@@ -12,7 +12,7 @@ pub type Node = (IpAddr, Option<u16>);
 
 /// The entries of a comma-separated field, last one first; several fields count as one, joined in
 /// order. Empty entries do not count (RFC 9110 5.6.1).
-pub fn entries<'h>(headers: &'h HeaderMap, name: HeaderName) -> impl Iterator<Item = &'h [u8]> {
+pub fn entries(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let fields = headers.get_all(name).iter().rev();
     fields
         .flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','))
@@ -24,7 +24,7 @@ pub fn entries<'h>(headers: &'h HeaderMap, name: HeaderName) -> impl Iterator<It
 ///
 /// SECURITY: quotes are paired from the right. A stranger who leaves one open in front of what a
 /// proxy adds would otherwise swallow it. Test: an_open_quote_swallows_nothing
-pub fn elements<'h>(headers: &'h HeaderMap, name: HeaderName) -> impl Iterator<Item = &'h [u8]> {
+pub fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let fields = headers.get_all(name).iter().rev();
     fields
         .flat_map(|value| Elements { rest: Some(value.as_bytes()) })
