@@ -89,6 +89,8 @@ reasons! {
     SERVER_SILENT = "server_silent" 504 "The server did not answer in time.";
     /// TLS towards the server failed: certificate, name or protocol.
     SERVER_TLS = "server_tls" 502 "The server could not be reached securely.";
+    /// A trusted proxy brought another client on a connection that a client signed in on.
+    SHARED_CONNECTION = "shared_connection" 421 "This connection belongs to another client.";
     /// SNI and Host differ, and the certificate does not cover Host.
     SNI_MISMATCH = "sni_mismatch" 421 "This name is not served on this connection.";
     /// More pins than `limits.pins` or `limits.pins_per_source`.

@@ -162,6 +162,8 @@ codes! {
         "It has neither a DNS name in its subject alternative names nor a common name, so only clients that match no other certificate get it, and they refuse it.";
     NO_LOG_DIRECTORY "W014" "directory of a log file is missing"
         "Frontgate makes the file but not its directory, and does not start without it.";
+    EVERYBODY_TRUSTED "W020" "strangers are trusted as proxies"
+        "Whoever comes from `trusted_proxies` says who the client is, and with that whom limits, lists and logs are about. List the addresses of your own proxies only.";
 }
 
 /// The reference page, in Markdown.

@@ -176,7 +176,7 @@ const EXCHANGE_MAPI: Settings = Settings {
     // Managed Availability answers 200 while it considers the protocol in service.
     probe: Some(Page { path: "/mapi/healthcheck.htm", body: None }),
     deny_paths: &[],
-    hide_headers: HIDDEN,
+    hide_headers: HIDDEN_EXCHANGE,
     plain_paths: &[],
 };
 
@@ -186,6 +186,19 @@ const EXCHANGE_RPC: Settings =
 // COMPAT: `X-Ms-diagnostics` is not among them; clients choose what to try next by it.
 const HIDDEN: &[&str] =
     &["server", "x-aspnet-version", "x-aspnetmvc-version", "x-ms-server-fqdn", "x-powered-by"];
+
+/// Of Exchange: what its front end tells about servers inside as well.
+const HIDDEN_EXCHANGE: &[&str] = &[
+    "server",
+    "x-aspnet-version",
+    "x-aspnetmvc-version",
+    "x-beserver",
+    "x-calculatedbetarget",
+    "x-diaginfo",
+    "x-feserver",
+    "x-ms-server-fqdn",
+    "x-powered-by",
+];
 
 /// Fills in what the farm leaves to its preset; afterwards no optional setting is empty that a
 /// preset could fill.
@@ -300,6 +313,18 @@ mod tests {
             assert_eq!(shown(&farm, "timeout"), "1h\n");
             assert!(shown(&farm, "probe").contains(page));
         }
+    }
+
+    #[test]
+    fn exchange_hides_its_servers_but_not_its_diagnostics() {
+        let (farm, _) = farm("preset: exchange/mapi\nservers: [s]\n");
+        let hidden = shown(&farm, "hide_headers");
+        for name in
+            HIDDEN.iter().chain(&["x-feserver", "x-beserver", "x-calculatedbetarget", "x-diaginfo"])
+        {
+            assert!(hidden.contains(&format!("- {name}\n")), "{name} is not in {hidden}");
+        }
+        assert!(!hidden.contains("diagnostics"));
     }
 
     #[test]

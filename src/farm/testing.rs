@@ -79,6 +79,7 @@ pub(crate) fn farm(name: &str, servers: &[&str]) -> Farm {
         deny_paths: Vec::new(),
         plain_paths: Vec::new(),
         hide_headers: Vec::new(),
+        forward: Default::default(),
         place: Place { file: "test.yaml".into(), line: 1, column: 1 },
     }
 }

@@ -1,6 +1,7 @@
 //! May it pass, and where to: guard and route, before any server is chosen.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, place, respond};
 use crate::{
-    guard::{HeadLimits, inspect_h2},
+    guard::{self, HeadLimits, inspect_h2},
     listen::{self, Connection},
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
@@ -100,6 +101,9 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
     let live = ctx.live.clone();
     let Some(connection) = ctx.connection.clone() else { return Err(reason::INTERNAL.into()) };
     let request = session.req_header();
+    let tls = connection.tls.is_some();
+    let trusted = &live.site.trusted_proxies;
+    ctx.client = Some(guard::client(connection.client, tls, &request.headers, trusted));
     if request.version == Version::HTTP_2 {
         let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
         let limits = HeadLimits::from(&live.site.limits);
@@ -116,8 +120,8 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
     let target = request.raw_path();
     let mut parts = target.splitn(2, |b| *b == b'?');
     let (path, query) = (parts.next().unwrap_or_default(), parts.next());
-    let https = connection.tls.is_some();
-    let question = Question { listener, https, host: host.as_str(), target_path: path };
+    let question =
+        Question { listener, https: ctx.https(), host: host.as_str(), target_path: path };
     let decision = decide(&live.table, &live.site, &question);
     ctx.rule = decision.rule().cloned();
     match decision {
@@ -139,7 +143,7 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
             let status = if safe { 301 } else { 308 };
             Err(Answer::Redirect { reason: reason::HTTPS_ONLY, status, location })
         }
-        other => Err(other.reason(https).unwrap_or(reason::INTERNAL).into()),
+        other => Err(other.reason(tls).unwrap_or(reason::INTERNAL).into()),
     }
 }
 
@@ -202,12 +206,30 @@ fn forward(
     }
     session.set_read_timeout(Some(rule.body_timeout));
     session.set_total_drain_timeout(Some(rule.body_timeout));
-    if verdict == Verdict::Shared {
+    match verdict {
+        Verdict::Pinned { counted } if !owns(connection, ctx.source(), counted) => {
+            session.set_keepalive(None);
+            return Err(reason::SHARED_CONNECTION.into());
+        }
         // A reload may have turned the farm off that a sign-in was made with.
-        ctx.close |= lost_ground(ctx);
+        Verdict::Shared => ctx.close |= lost_ground(ctx),
+        _ => {}
     }
     ctx.farm = Some(farm);
     Ok(verdict)
+}
+
+/// Whether this client may use what the connection is signed in as; the first one that `signs_in`
+/// owns it.
+///
+/// SECURITY: a trusted proxy that sends several clients over one connection would hand one's
+/// sign-in to the next. Test: a_sign_in_is_never_shared_by_a_proxy_in_front
+fn owns(connection: &Connection, source: IpAddr, signs_in: bool) -> bool {
+    let owner = match signs_in {
+        true => Some(connection.owner.get_or_init(|| source)),
+        false => connection.owner.get(),
+    };
+    owner.is_none_or(|owner| *owner == source)
 }
 
 fn announced_length(request: &pingora::http::RequestHeader) -> Option<u64> {

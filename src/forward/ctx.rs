@@ -1,6 +1,7 @@
 //! What is remembered about one request.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     os::fd::RawFd,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -11,6 +12,7 @@ use http::{HeaderValue, StatusCode};
 use super::Live;
 use crate::{
     farm::{Farm, InFlight, Server, Tried, Tunnel},
+    guard::Client,
     listen::Connection,
     pin::Holds,
     reason::Reason,
@@ -23,6 +25,10 @@ pub struct Ctx {
     pub(super) live: Arc<Live>,
     /// The client connection.
     pub(super) connection: Option<Arc<Connection>>,
+    /// Who the client is, which trusted proxies may have told. Set before anything is decided.
+    pub(super) client: Option<Client>,
+    /// The number servers are told (`X-ARR-LOG-ID`), if they are.
+    pub(super) log_id: Option<HeaderValue>,
     /// When its first byte was read.
     pub(super) started: Instant,
     /// The same by the clock on the wall, for the log.
@@ -76,6 +82,8 @@ impl Ctx {
         Self {
             live,
             connection: None,
+            client: None,
+            log_id: None,
             started: Instant::now(),
             time: SystemTime::now(),
             rule: None,
@@ -100,6 +108,19 @@ impl Ctx {
             received: 0,
             reason: None,
         }
+    }
+
+    /// The client's address: what lists, limits and balancing by source go by.
+    pub(super) fn source(&self) -> IpAddr {
+        let peer = || self.connection.as_ref().map(|c| c.client.ip().to_canonical());
+        let client = self.client.as_ref().map(|client| client.address);
+        client.or_else(peer).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Whether the client speaks https, to us or to a trusted proxy.
+    pub(super) fn https(&self) -> bool {
+        let here = || self.connection.as_ref().is_some_and(|c| c.tls.is_some());
+        self.client.as_ref().map_or_else(here, |client| client.https)
     }
 
     /// The first byte came at `started`; the header has been read since.

@@ -9,33 +9,24 @@ use pingora::{
     proxy::Session,
 };
 
-use super::Ctx;
-use crate::{guard::is_stranger, listen::Connection, pin};
+use super::{Ctx, told};
+use crate::{guard::is_stranger, pin};
 
 /// What the server gets. Everything else travels as the client wrote it: Host, Accept (also its
 /// absence), letter case, order.
-pub(super) fn to_server(session: &Session, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
-    // SECURITY: nobody outside says who the client is or which URL was meant.
-    // Test: the_request_travels_as_the_client_wrote_it.
+pub(super) fn to_server(
+    session: &Session,
+    request: &mut RequestHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    // SECURITY: nobody outside says who the client is or which URL was meant. What a trusted proxy
+    // said has been understood by now; it is told anew. Test: strangers_cannot_forge_any_of_it
     let strangers: Vec<HeaderName> =
         request.headers.keys().filter(|name| is_stranger(name.as_str())).cloned().collect();
     for name in &strangers {
         request.remove_header(name);
     }
-    let Some(connection) = &ctx.connection else { return Ok(()) };
-    let host = original_host(session, connection);
-    let scheme = if connection.tls.is_some() { "https" } else { "http" };
-    request.insert_header("X-Forwarded-For", &connection.client_value)?;
-    request.insert_header("X-Forwarded-Proto", scheme)?;
-    if let Some(host) = host {
-        // COMPAT: an HTTP/1.0 request without Host goes on as HTTP/1.1, where http.sys wants one.
-        // Test: a_client_without_sni_gets_the_default_certificate_and_http10_works
-        if request.version == Version::HTTP_11 && !request.headers.contains_key(header::HOST) {
-            request.insert_header(header::HOST, &host)?;
-        }
-        request.insert_header("X-Forwarded-Host", host)?;
-    }
-    request.insert_header("X-Forwarded-Port", &connection.port_value)?;
+    told::tell(session, request, ctx)?;
     if let Some(host) = ctx.farm.as_ref().and_then(|f| f.spec().host.clone()) {
         request.insert_header(header::HOST, &*host)?;
     }
@@ -43,17 +34,6 @@ pub(super) fn to_server(session: &Session, request: &mut RequestHeader, ctx: &Ct
         join_cookies(request)?;
     }
     Ok(())
-}
-
-fn original_host(session: &Session, connection: &Connection) -> Option<HeaderValue> {
-    let request = session.req_header();
-    let from = |text: &str| HeaderValue::from_str(text).ok();
-    request
-        .headers
-        .get(header::HOST)
-        .cloned()
-        .or_else(|| request.uri.authority().and_then(|a| from(a.as_str())))
-        .or_else(|| connection.sni().and_then(from))
 }
 
 /// COMPAT: HTTP/2 clients may split `Cookie` into several fields; HTTP/1 servers expect one

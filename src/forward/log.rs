@@ -23,9 +23,14 @@ pub(super) fn request(log: &AccessLog, session: &Session, ctx: &Ctx) {
         .map(|s| s.as_u16());
     let reason = ctx.reason;
     let server = ctx.server.as_ref().or(ctx.last_tried.as_ref());
+    let peer = connection.client;
+    let behind = ctx.client.as_ref().filter(|c| c.address != peer.ip().to_canonical());
     let access = Access {
         time: ctx.time,
-        client: connection.client,
+        client: ctx.source(),
+        client_port: behind.map_or(Some(peer.port()), |client| client.port),
+        peer: behind.map(|_| peer),
+        log_id: ctx.log_id.as_ref().and_then(|id| id.to_str().ok()),
         listener: &connection.listener.name,
         sni: connection.sni(),
         host: text(header::HOST).or_else(|| request.uri.authority().map(|a| a.as_str())),
@@ -59,7 +64,10 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
     let duration = refusal.started.elapsed();
     let access = Access {
         time: std::time::SystemTime::now() - duration,
-        client: connection.client,
+        client: connection.client.ip().to_canonical(),
+        client_port: Some(connection.client.port()),
+        peer: None,
+        log_id: None,
         listener: &connection.listener.name,
         sni: connection.sni(),
         host: None,

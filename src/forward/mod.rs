@@ -6,9 +6,11 @@ mod failure;
 mod headers;
 mod live;
 mod log;
+mod log_id;
 mod place;
 mod respond;
 mod server;
+mod told;
 
 use std::{any::Any, sync::Arc, time::Duration};
 

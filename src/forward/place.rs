@@ -1,7 +1,6 @@
 //! A place at a server: the client's own one if it has one, otherwise what the farm chooses.
 
 use std::{
-    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -32,7 +31,7 @@ pub(super) async fn find(
         return Err(reason::INTERNAL);
     };
     let request = session.req_header();
-    let source = connection.client.ip();
+    let source = ctx.source();
     ctx.key = farm::key(&farm, source, host, request.raw_path(), &request.headers);
     let pinned = match verdict {
         Verdict::Pinned { counted } => Some(counted),
@@ -43,7 +42,7 @@ pub(super) async fn find(
     ctx.homed = pin.is_some();
     let affinity = if ctx.homed { None } else { farm.affinity(source, &request.headers) };
     take(ctx, &farm, pin.as_ref().or(affinity.as_ref().map(|home| &home.server))).await?;
-    keep(ctx, &farm, &connection, source, affinity.as_ref());
+    keep(ctx, &farm, affinity.as_ref());
     match (holds, pinned, ctx.rule.clone()) {
         (Some(holds), Some(counted), Some(rule)) => {
             occupy(ctx, &holds, &connection, &rule, &farm, counted)
@@ -76,17 +75,11 @@ pub(super) async fn again(ctx: &mut Ctx) -> Result<(), Reason> {
 }
 
 /// The client keeps its new server, if the farm has affinity.
-fn keep(
-    ctx: &mut Ctx,
-    farm: &Farm,
-    connection: &Connection,
-    source: IpAddr,
-    affinity: Option<&Home>,
-) {
+fn keep(ctx: &mut Ctx, farm: &Farm, affinity: Option<&Home>) {
     let Some(server) = &ctx.server else { return };
     let told = affinity.is_some_and(|home| home.told && home.server.id() == server.id());
     if !told {
-        ctx.cookie = farm.keep(source, server, connection.tls.is_some()).cloned();
+        ctx.cookie = farm.keep(ctx.source(), server, ctx.https()).cloned();
     }
 }
 
@@ -95,10 +88,7 @@ pub(super) fn moved(ctx: &mut Ctx, farm: &Farm) {
     if let (Some(holds), Some(rule), Some(server)) = (&ctx.holds, &ctx.rule, &ctx.server) {
         holds.choose(&ctx.live.site, rule, server, None);
     }
-    if let Some(connection) = ctx.connection.clone() {
-        let source = connection.client.ip();
-        keep(ctx, farm, &connection, source, None);
-    }
+    keep(ctx, farm, None);
 }
 
 /// What the client connection holds on to, as far as it still may.
@@ -132,7 +122,7 @@ fn occupy(
         let limits = &live.site.limits;
         let limits = pin::Limits { all: limits.pins, per_source: limits.pins_per_source };
         let client = Handle::of(connection.fd);
-        let place = live.pins.admit(connection.client.ip(), client, limits, Instant::now());
+        let place = live.pins.admit(ctx.source(), client, limits, Instant::now());
         Some(place.ok_or(reason::TOO_MANY_PINS)?)
     } else {
         None

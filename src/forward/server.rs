@@ -35,8 +35,7 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
     };
     ctx.connecting.get_or_insert_with(Instant::now);
     let spec = farm.spec();
-    let client_https = ctx.connection.as_ref().is_some_and(|c| c.tls.is_some());
-    let https = farm::uses_tls(spec.bridge, client_https);
+    let https = farm::uses_tls(spec.bridge, ctx.https());
     let mut peer = farm::peer(spec, &server.spec(), address, https)?;
     let class = class(&session.req_header().method, ctx);
     peer.group_key = farm::group_key(spec, class);

@@ -2,10 +2,10 @@
 
 use std::{
     any::Any,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use std::{
 use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 
-use super::Admitted;
+use super::{Admitted, Arr};
 use crate::site::{Certificate, Listener};
 
 /// One client connection, shared by everything that serves it.
@@ -27,6 +27,7 @@ pub struct Connection {
     pub client: SocketAddr,
     /// The client's address as servers are told it.
     pub client_value: HeaderValue,
+    arr: OnceLock<Arr>,
     /// The port the client connected to, as it sees it.
     pub port_value: HeaderValue,
     /// The address the client connected to.
@@ -45,6 +46,8 @@ pub struct Connection {
     pub kept: Mutex<Option<Box<dyn Any + Send>>>,
     /// Its socket, while the connection is served.
     pub fd: RawFd,
+    /// Whose connection-bound sign-in it carries, once there is one.
+    pub owner: OnceLock<IpAddr>,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
 }
@@ -58,6 +61,8 @@ pub struct ConnectionTls {
     pub version: &'static str,
     /// Whether a session was resumed.
     pub resumed: bool,
+    /// Secret bits of the cipher.
+    pub cipher_bits: i32,
     /// The certificate that was served, for the check of Host against SNI.
     pub certificate: Option<Arc<Certificate>>,
 }
@@ -84,6 +89,7 @@ impl Connection {
             listener,
             client,
             client_value,
+            arr: OnceLock::new(),
             port_value,
             local,
             tls,
@@ -93,8 +99,14 @@ impl Connection {
             fd,
             upgraded: AtomicBool::new(false),
             framing_broken: AtomicBool::new(false),
+            owner: OnceLock::new(),
             pinned: AtomicBool::new(false),
         }
+    }
+
+    /// What servers are told in the style of ARR.
+    pub fn arr(&self) -> &Arr {
+        self.arr.get_or_init(|| Arr::new(self.client, self.tls.as_ref()))
     }
 
     /// The client has left: nothing of it may go on.

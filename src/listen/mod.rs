@@ -4,6 +4,7 @@
 //! CONNECT before any hook runs, fix the handshake deadline at 60 s and have none for a header.
 
 mod accept;
+mod arr;
 pub mod body;
 mod certificates;
 mod connection;
@@ -19,6 +20,7 @@ mod tls;
 use std::sync::Arc;
 
 pub use accept::{Running, bind, start};
+pub use arr::Arr;
 use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;
 pub use connection::{Connection, ConnectionTls};

@@ -112,6 +112,7 @@ impl TlsAccept for Facts {
             sni: ssl.servername(NameType::HOST_NAME).and_then(host_name),
             version: ssl.version_str(),
             resumed: ssl.session_reused(),
+            cipher_bits: ssl.current_cipher().map_or(0, |cipher| cipher.bits().secret),
             certificate: ssl.ex_data(*SERVED).cloned(),
         };
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;

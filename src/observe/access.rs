@@ -1,7 +1,7 @@
 //! One request, as the access log tells it.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -10,8 +10,14 @@ use std::{
 pub struct Access<'a> {
     /// When the first byte of the request was read.
     pub time: SystemTime,
-    /// The client.
-    pub client: SocketAddr,
+    /// The client, as far as trusted proxies told.
+    pub client: IpAddr,
+    /// Its port, if it is known.
+    pub client_port: Option<u16>,
+    /// The trusted proxy that brought the request, if one did.
+    pub peer: Option<SocketAddr>,
+    /// The number its server was told (`X-ARR-LOG-ID`), if it was.
+    pub log_id: Option<&'a str>,
     /// Name of the listener.
     pub listener: &'a str,
     /// Server name of the TLS handshake.

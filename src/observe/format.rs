@@ -21,7 +21,9 @@ pub fn line(access: &Access<'_>, format: LogFormat) -> String {
 struct Json<'a> {
     time: String,
     client: std::net::IpAddr,
-    client_port: u16,
+    client_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<std::net::SocketAddr>,
     listener: &'a str,
     sni: Option<&'a str>,
     host: Option<&'a str>,
@@ -40,13 +42,16 @@ struct Json<'a> {
     reason: Option<&'a str>,
     tls: Option<&'a str>,
     user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_id: Option<&'a str>,
 }
 
 fn json_line(a: &Access<'_>) -> String {
     let fields = Json {
         time: timestamp(a).to_string(),
-        client: a.client.ip(),
-        client_port: a.client.port(),
+        client: a.client,
+        client_port: a.client_port,
+        peer: a.peer,
         listener: a.listener,
         sni: a.sni,
         host: a.host,
@@ -65,6 +70,7 @@ fn json_line(a: &Access<'_>) -> String {
         reason: a.reason,
         tls: a.tls,
         user_agent: a.user_agent,
+        log_id: a.log_id,
     };
     // Strings and numbers always serialise.
     let mut line = serde_json::to_string(&fields).unwrap_or_default();
@@ -76,7 +82,7 @@ fn json_line(a: &Access<'_>) -> String {
 fn combined_line(a: &Access<'_>) -> String {
     let time = timestamp(a).to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S %z");
     let mut line = String::with_capacity(320);
-    let _ = write!(line, "{} - - [{time}] \"", a.client.ip());
+    let _ = write!(line, "{} - - [{time}] \"", a.client);
     escape(&mut line, a.method.unwrap_or("-"));
     line.push(' ');
     escape(&mut line, a.path.unwrap_or("-"));
@@ -104,6 +110,13 @@ fn combined_line(a: &Access<'_>) -> String {
     let _ = write!(line, " received={} duration_ms={}", a.received, millis(a.duration));
     if let Some(first) = a.first_byte {
         let _ = write!(line, " first_byte_ms={}", millis(first));
+    }
+    // Both are of our own making: nothing to escape.
+    if let Some(peer) = a.peer {
+        let _ = write!(line, " peer=\"{peer}\"");
+    }
+    if let Some(id) = a.log_id {
+        let _ = write!(line, " log_id=\"{id}\"");
     }
     line.push('\n');
     line
@@ -139,7 +152,10 @@ mod tests {
     fn access<'a>() -> Access<'a> {
         Access {
             time: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
-            client: "192.0.2.7:5061".parse().unwrap(),
+            client: "192.0.2.7".parse().unwrap(),
+            client_port: Some(5061),
+            peer: None,
+            log_id: None,
             listener: "public",
             sni: Some("meet.contoso.com"),
             host: Some("meet.contoso.com"),
@@ -184,6 +200,23 @@ mod tests {
         assert!(text.starts_with(head), "{text}");
         assert!(text.contains(" server=\"fe01\" "));
         assert!(text.ends_with(" received=0 duration_ms=1.5 first_byte_ms=1.25\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_seldom_there_is_written_only_then() {
+        for (format, peer, id) in [
+            (LogFormat::Json, "\"peer\":\"10.0.0.1:4711\"", "\"log_id\":\"83df8fbe\""),
+            (LogFormat::Combined, " peer=\"10.0.0.1:4711\"", " log_id=\"83df8fbe\""),
+        ] {
+            let plain = line(&access(), format);
+            assert!(!plain.contains("peer") && !plain.contains("log_id"), "{plain}");
+            let peer_address = "10.0.0.1:4711".parse().ok();
+            let full = Access { peer: peer_address, log_id: Some("83df8fbe"), ..access() };
+            let full = line(&full, format);
+            assert!(full.contains(peer) && full.contains(id), "{full}");
+        }
+        let unknown = line(&Access { client_port: None, ..access() }, LogFormat::Json);
+        assert!(unknown.contains("\"client_port\":null"), "{unknown}");
     }
 
     #[test]

@@ -104,7 +104,10 @@ mod tests {
     fn write(log: &AccessLog, path: &str) {
         let access = Access {
             time: SystemTime::UNIX_EPOCH,
-            client: "192.0.2.7:5061".parse().unwrap(),
+            client: "192.0.2.7".parse().unwrap(),
+            client_port: Some(5061),
+            peer: None,
+            log_id: None,
             listener: "public",
             sni: None,
             host: None,

@@ -36,6 +36,7 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
         farms: vec![Arc::new(lync), Arc::new(farm("other"))],
         rules: rules.into_iter().enumerate().map(number).collect(),
         domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
+        trusted_proxies: Vec::new(),
         limits: Limits {
             connections: 1,
             connections_per_source: 1,

@@ -48,8 +48,30 @@ pub struct Farm {
     pub plain_paths: Vec<Arc<str>>,
     /// Response headers taken out before the client sees them; lower case.
     pub hide_headers: Vec<Arc<str>>,
+    /// What its servers are told about the client.
+    pub forward: Forward,
     /// Where it is configured.
     pub place: Place,
+}
+
+/// What servers are told about the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forward {
+    /// In which form.
+    pub style: ForwardStyle,
+    /// Whether `Forwarded` (RFC 7239) is sent too.
+    pub rfc7239: bool,
+}
+
+/// The form of the fields that tell about the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardStyle {
+    /// `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`.
+    #[default]
+    Standard,
+    /// These, the first one with the port, and ARR's `X-ARR-SSL`, `X-ARR-LOG-ID` and
+    /// `X-Original-URL`.
+    Arr,
 }
 
 /// One Front End.

@@ -10,9 +10,11 @@ mod rule;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+
 pub use farm::{
-    Address, Affinity, Balance, Bridge, Check, ConnectionAuth, Farm, HashKey, Passive, Ports,
-    Probe, Queue, Server, ServerTls, Verify,
+    Address, Affinity, Balance, Bridge, Check, ConnectionAuth, Farm, Forward, ForwardStyle,
+    HashKey, Passive, Ports, Probe, Queue, Server, ServerTls, Verify,
 };
 pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
 pub use rule::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes};
@@ -41,6 +43,9 @@ pub struct Site {
     pub rules: Vec<Arc<Rule>>,
     /// What the `*` of `meet.*` may be; empty means anything.
     pub domains: Vec<String>,
+    /// Proxies in front whose word about the client is believed; IPv4 networks never in IPv6
+    /// form.
+    pub trusted_proxies: Vec<IpNet>,
     /// Limits on clients.
     pub limits: Limits,
     /// Access log settings; `None` switches it off.

@@ -12,6 +12,7 @@ mod apache;
 mod balance;
 mod duplex;
 mod farm;
+mod forwarded;
 mod http2;
 mod hygiene;
 mod identity;

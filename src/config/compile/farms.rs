@@ -20,7 +20,9 @@ use crate::{
         read::{At, List},
         source::Mark,
     },
-    site::{Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify},
+    site::{
+        self, Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify,
+    },
 };
 
 /// A compiled farm with the place of its name.
@@ -95,6 +97,13 @@ fn compile_farm(
         deny_paths: texts(farm.deny_paths.as_ref(), |path| path.0.clone()),
         plain_paths: texts(farm.plain_paths.as_ref(), plain_path),
         hide_headers: texts(farm.hide_headers.as_ref(), |name| name.0.clone()),
+        forward: site::Forward {
+            style: match farm.forward.style.value {
+                farm::ForwardStyle::Standard => site::ForwardStyle::Standard,
+                farm::ForwardStyle::Arr => site::ForwardStyle::Arr,
+            },
+            rfc7239: farm.forward.rfc7239.value,
+        },
         place: name.place(),
     }
 }

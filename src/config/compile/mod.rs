@@ -7,7 +7,9 @@ mod farms;
 mod listeners;
 mod rules;
 
-use std::{num::NonZero, sync::Arc, thread};
+use std::{net::IpAddr, num::NonZero, sync::Arc, thread};
+
+use ipnet::IpNet;
 
 use crate::{
     config::{
@@ -53,6 +55,7 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
         farms: farms.into_iter().map(|(farm, _)| farm).collect(),
         rules,
         domains: strings(&config.domains),
+        trusted_proxies: config.trusted_proxies.items.iter().map(|net| unmapped(net.0)).collect(),
         limits: limits(config, findings),
         access_log: access_log(config, findings),
         admin: site::Admin {
@@ -71,6 +74,14 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
 
 fn strings(names: &List<HostName>) -> Vec<String> {
     names.items.iter().map(|name| name.0.clone()).collect()
+}
+
+/// A network of IPv4 addresses in IPv6 form (`::ffff:10.0.0.0/104`) as what it means: addresses
+/// are compared in IPv4 form.
+fn unmapped(net: IpNet) -> IpNet {
+    let IpAddr::V4(address) = net.addr().to_canonical() else { return net };
+    let length = if net.addr().is_ipv6() { net.prefix_len().checked_sub(96) } else { None };
+    length.and_then(|length| IpNet::new(address.into(), length).ok()).unwrap_or(net)
 }
 
 fn limits(config: &Config, findings: &mut Findings) -> site::Limits {

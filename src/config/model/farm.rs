@@ -294,7 +294,7 @@ choice! {
     pub enum ForwardStyle {
         /// `X-Forwarded-For`, `-Proto`, `-Host`, `-Port`.
         Standard = "standard",
-        /// What ARR sends.
+        /// The same and what ARR sends.
         Arr = "arr",
     }
 }
@@ -314,10 +314,12 @@ choice! {
 record! {
     /// What servers are told about the client.
     pub struct Forward {
-        /// `standard` or `arr`. Default `standard`.
-        later_default style: ForwardStyle = ForwardStyle::Standard,
-        /// Send `Forwarded` too. Default `false`.
-        later_default rfc7239: bool = false,
+        /// `standard` (`X-Forwarded-For`, `-Proto`, `-Host`, `-Port`), or `arr`: the first of
+        /// these with the port, and `X-ARR-SSL`, `X-ARR-LOG-ID` and `X-Original-URL` too. Default
+        /// `standard`.
+        default style: ForwardStyle = ForwardStyle::Standard,
+        /// Send `Forwarded` (RFC 7239) too. Default `false`.
+        default rfc7239: bool = false,
         /// `none`, `v1` or `v2`. Default `none`.
         later_default proxy_protocol: ProxyVersion = ProxyVersion::None,
     }

@@ -51,9 +51,9 @@ record! {
         /// Your public domains: what the `*` of `meet.*` may be. Default: none, which takes any
         /// name and is a warning as soon as a rule has such a host.
         default domains: List<HostName> = [],
-        /// Proxies in front of this one whose `X-Forwarded-*` and `Forwarded` are believed.
-        /// Default: none.
-        later_default trusted_proxies: List<Cidr> = [],
+        /// Proxies in front of this one whose `X-Forwarded-*` and `Forwarded` are believed; they
+        /// must overwrite what clients send. Default: none.
+        default trusted_proxies: List<Cidr> = [],
         /// Limits on clients.
         section limits: Limits,
         /// Protection against guessed passwords.

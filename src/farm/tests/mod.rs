@@ -27,6 +27,7 @@ pub(super) fn site(farms: Vec<site::Farm>) -> Site {
         farms: farms.into_iter().map(Arc::new).collect(),
         rules: Vec::new(),
         domains: Vec::new(),
+        trusted_proxies: Vec::new(),
         limits: Limits {
             connections: 1,
             connections_per_source: 1,
