@@ -9,6 +9,7 @@ mod support;
 
 mod apache;
 mod duplex;
+mod exchange;
 mod farm;
 mod http2;
 mod hygiene;
