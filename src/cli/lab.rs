@@ -55,7 +55,8 @@ pub struct LabArgs {
     /// How long the event channel is held when a request names no timeout, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     pub poll: u64,
-    /// Open a port on 127.0.0.1 that stops and starts servers: POST /stop/fe01, /start/fe01
+    /// Open a port on 127.0.0.1 that stops and starts servers: POST /stop/fe01, /start/fe01; and
+    /// protocols of Exchange: /out/exch01/owa, /in/exch01/owa
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true,
           default_missing_value = "0")]
     pub control: Option<u16>,
@@ -156,7 +157,10 @@ fn introduction(manifest: &Manifest, servers_only: bool) -> String {
         listen.admin
     );
     if let Some(control) = manifest.control {
-        let _ = writeln!(out, "Control http://{control}/  (POST /stop/fe01, /start/fe01)");
+        let _ = writeln!(
+            out,
+            "Control http://{control}/  (POST /stop/fe01 /start/fe01 /out/exch01/owa /in/exch01/owa)"
+        );
     }
     let _ = writeln!(out, "Published {}", manifest.external_names.join(" "));
     let _ = writeln!(out, "Files {}", manifest.dir.display());
@@ -208,6 +212,7 @@ fn commands(manifest: &Manifest) -> Vec<String> {
             "/WebTicket/oauthtoken",
         ),
         https(&format!("--ntlm -u 'alice:{}' ", manifest.password), "mail", "/EWS/Exchange.asmx"),
+        https("", "mail", "/owa/"),
         https("", "wac", "/hosting/discovery"),
         https("", "lyncweb2", "/lab/echo"),
     ]

@@ -75,7 +75,7 @@ codes! {
     NOT_AVAILABLE "E011" "not available yet"
         "The setting belongs to the configuration format, but this version does not act on it. It is refused so that nobody relies on a protection that is not there.";
     UNKNOWN_FARM "E012" "no such farm"
-        "A publish rule names a farm that `farms` does not define.";
+        "A publish rule or a `same_as` names a farm that `farms` does not define.";
     DUPLICATE_FARM "E013" "farm defined twice"
         "Two farms carry the same name, perhaps in two included files. Rename one or move its servers into the other.";
     EMPTY_FARM "E014" "farm without servers"
@@ -124,6 +124,8 @@ codes! {
         "A header name consists of letters, digits and hyphens.";
     NAME "E036" "bad name"
         "Names of farms, servers and listeners stand in commands, logs and metrics: no spaces, slashes or control characters.";
+    SAME_AS "E038" "farm takes its servers from itself"
+        "`same_as` takes over the servers of another farm. Followed from farm to farm it comes back to where it began, so nobody says which servers are meant.";
     CERTIFICATE_FILE "E040" "certificate file cannot be used"
         "A certificate, key, password or CA file is missing, unreadable, or does not hold what it should: PEM text for `cert`, `key` and `ca`, PKCS#12 for `pfx`.";
     CERTIFICATE_PASSWORD "E041" "wrong password"
@@ -162,8 +164,10 @@ codes! {
         "It has neither a DNS name in its subject alternative names nor a common name, so only clients that match no other certificate get it, and they refuse it.";
     NO_LOG_DIRECTORY "W014" "directory of a log file is missing"
         "Frontgate makes the file but not its directory, and does not start without it.";
-    EVERYBODY_TRUSTED "W020" "strangers are trusted as proxies"
+    EVERYBODY_TRUSTED "W015" "strangers are trusted as proxies"
         "Whoever comes from `trusted_proxies` says who the client is, and with that whom limits, lists and logs are about. List the addresses of your own proxies only.";
+    FOREIGN_HEALTH "W016" "protocol without a health of its own"
+        "The path belongs to one protocol of Exchange, its farm to another one. Exchange takes each protocol of a server out of service on its own: requests then go on to a server that cannot answer them, or stay away from one that could.";
 }
 
 /// The reference page, in Markdown.

@@ -18,11 +18,11 @@ use crate::{
             publish,
             value::Timeout,
         },
-        preset::Preset,
+        preset::{Preset, Protocol},
         read::At,
     },
     site::{
-        Action, HostPattern, Rule, Site,
+        Action, HostPattern, PathPattern, Rule, Site,
         path::{meets, publishes, under},
     },
 };
@@ -58,6 +58,7 @@ pub fn lint(config: &Config, compiled: &Compiled, findings: &mut Findings) {
                 Some(name) => {
                     if let Some(farm) = written.get(name) {
                         lint_paths(rule, entry, farm, findings);
+                        lint_protocol(rule, entry, (name, farm), findings);
                         lint_timeout(
                             entry.timeout.as_ref(),
                             farm,
@@ -254,6 +255,35 @@ fn lint_idle(entry: &publish::Rule, findings: &mut Findings) {
         findings
             .add(code::NO_EFFECT, mark, format!("`{key}` has no effect without `farm`"))
             .help("remove it".to_string());
+    }
+}
+
+/// A protocol of Exchange that goes by the health of another one.
+fn lint_protocol(
+    rule: &Rule,
+    entry: &publish::Rule,
+    (name, farm): (&str, &Farm),
+    findings: &mut Findings,
+) {
+    let (Preset::Exchange(probed), PathPattern::Prefix(path)) = (farm.preset.value, &rule.path)
+    else {
+        return;
+    };
+    let of = |protocol: &Protocol| {
+        under(path.as_bytes(), protocol.directory().to_ascii_lowercase().as_bytes())
+    };
+    // `/ecp` is denied there, or published on purpose.
+    let own = Protocol::ALL.into_iter().find(of).filter(|own| *own != Protocol::Ecp);
+    if let Some(own) = own.filter(|own| *own != probed) {
+        let message = format!(
+            "`{}` goes by the health of `{}`",
+            entry.path.told(),
+            probed.directory().to_ascii_lowercase()
+        );
+        let word = own.word();
+        findings.add(code::FOREIGN_HEALTH, &entry.path.mark, message).help(format!(
+            "make it a farm: `{word}: {{ preset: exchange/{word}, servers: [{{ same_as: {name} }}] }}`"
+        ));
     }
 }
 

@@ -32,6 +32,7 @@ use std::{
 
 use crate::{
     config::{
+        compile::same_as,
         diagnostic::Findings,
         environment::{Environment, Lookup},
         files::Files,
@@ -89,14 +90,13 @@ pub fn load_with(path: &Path, lookup: Lookup<'_>) -> Outcome {
     let mut admin = None;
     let root = load::load(path, &mut files, &mut environment, &mut findings);
     if let Some(mut config) = root.and_then(|root| Config::read(&root, &mut findings)) {
-        for (name, farm) in config.farms.iter_mut().flat_map(|farms| &mut farms.value.items) {
-            preset::expand(&mut farm.value, &name.mark);
-        }
-        let mut compiled = compile::compile(&config, &mut files, &mut findings);
-        lint::lint(&config, &compiled, &mut findings);
-        // What is included is part of what is shown.
+        preset::expand(&mut config);
+        // What is included is part of what is shown; `same_as` is shown as it is written.
         config.include = None;
         effective = serde_yaml::to_string(&config.show()).ok();
+        same_as::expand(&mut config, &mut findings);
+        let mut compiled = compile::compile(&config, &mut files, &mut findings);
+        lint::lint(&config, &compiled, &mut findings);
         compiled.site.fingerprint = files.fingerprint(&environment.taken);
         compiled.site.files = files.paths();
         compiled.site.directories = files.directories();

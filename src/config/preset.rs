@@ -1,18 +1,26 @@
 //! Presets: a role that expands to settings. Whatever the farm says itself stays.
 
+mod exchange;
+#[cfg(test)]
+mod reference;
+
+use std::collections::HashMap;
+
 use serde_yaml::Value as Yaml;
 
+pub use self::exchange::Protocol;
 use crate::{
     config::{
-        code,
         diagnostic::Findings,
         model::{
+            Config,
             farm::{Farm, Ports},
             name::{HeaderName, PathPrefix},
             probe::Probe,
-            value::{Port, StatusSet, Timeout},
+            publish,
+            value::{Port, Size, StatusSet, Timeout},
         },
-        node::{Node, Value},
+        node::Node,
         read::{At, List, Read, word},
         record::Record,
         source::Mark,
@@ -30,12 +38,8 @@ pub enum Preset {
     Lync,
     /// Office Web Apps Server or Office Online Server.
     Owas,
-    /// MAPI over HTTP of Exchange.
-    ExchangeMapi,
-    /// Outlook Anywhere (RPC over HTTP) of Exchange.
-    ExchangeRpc,
-    /// Another protocol of Exchange.
-    Exchange(&'static str),
+    /// One protocol of Exchange Server 2013 and later.
+    Exchange(Protocol),
 }
 
 const WORDS: &[&str] = &[
@@ -59,19 +63,16 @@ impl Preset {
             Self::None => "none".to_string(),
             Self::Lync => "lync".to_string(),
             Self::Owas => "owas".to_string(),
-            Self::ExchangeMapi => "exchange/mapi".to_string(),
-            Self::ExchangeRpc => "exchange/rpc".to_string(),
-            Self::Exchange(protocol) => format!("exchange/{protocol}"),
+            Self::Exchange(protocol) => format!("exchange/{}", protocol.word()),
         }
     }
 
-    fn settings(self) -> &'static Settings {
+    fn settings(self) -> Settings {
         match self {
-            Self::None | Self::Exchange(_) => &NONE,
-            Self::Lync => &LYNC,
-            Self::Owas => &OWAS,
-            Self::ExchangeMapi => &EXCHANGE_MAPI,
-            Self::ExchangeRpc => &EXCHANGE_RPC,
+            Self::None => NONE,
+            Self::Lync => LYNC,
+            Self::Owas => OWAS,
+            Self::Exchange(protocol) => protocol.settings(),
         }
     }
 }
@@ -79,29 +80,13 @@ impl Preset {
 impl Read for Preset {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         let found = word(node, WORDS, findings)?;
-        let shown = match &node.value {
-            Value::Scalar(scalar) => scalar.shown(),
-            _ => found,
-        };
-        match found {
-            "exchange/mapi" => return Some(Self::ExchangeMapi),
-            "exchange/rpc" => return Some(Self::ExchangeRpc),
-            _ => {}
-        }
-        if let Some(protocol) = found.strip_prefix("exchange/") {
-            findings
-                .add(
-                    code::NOT_AVAILABLE,
-                    &node.mark,
-                    format!("preset `{shown}` is not available yet"),
-                )
-                .help("use `preset: none` and set `timeout`, `probe` and `deny_paths`".to_string());
-            return Some(Self::Exchange(protocol));
-        }
         Some(match found {
             "lync" => Self::Lync,
             "owas" => Self::Owas,
-            _ => Self::None,
+            _ => found
+                .strip_prefix("exchange/")
+                .and_then(Protocol::named)
+                .map_or(Self::None, Self::Exchange),
         })
     }
 
@@ -111,6 +96,7 @@ impl Read for Preset {
 }
 
 /// What a preset expands to.
+#[derive(Clone, Copy)]
 struct Settings {
     https: u16,
     http: u16,
@@ -121,13 +107,25 @@ struct Settings {
     hide_headers: &'static [&'static str],
     /// `=` in front: exact.
     plain_paths: &'static [&'static str],
+    /// Largest request body in bytes; `None`: the server decides.
+    body_size: Option<u64>,
+    /// Whether clients may stay silent inside a request body for as long as servers may.
+    trickles: bool,
 }
 
 /// A page that tells whether a server works.
+#[derive(Clone, Copy)]
 struct Page {
     path: &'static str,
+    /// Inclusive range.
+    status: (u16, u16),
     body: Option<&'static str>,
+    /// Whether it is not for people outside.
+    private: bool,
 }
+
+/// What counts as success where nothing else is said.
+const SUCCESS: (u16, u16) = (200, 399);
 
 const NONE: Settings = Settings {
     https: 443,
@@ -137,6 +135,8 @@ const NONE: Settings = Settings {
     deny_paths: &[],
     hide_headers: &[],
     plain_paths: &[],
+    body_size: None,
+    trickles: false,
 };
 
 const LYNC: Settings = Settings {
@@ -146,7 +146,12 @@ const LYNC: Settings = Settings {
     // COMPAT: UCWA clients hold a request open for up to 1800 s. Test: `lync_fills_in_everything`.
     timeout: 1800,
     // The page Microsoft monitors for fail-over between sites; anonymous, without Accept.
-    probe: Some(Page { path: "/autodiscover/autodiscoverservice.svc/root", body: None }),
+    probe: Some(Page {
+        path: "/autodiscover/autodiscoverservice.svc/root",
+        status: SUCCESS,
+        body: None,
+        private: false,
+    }),
     // SECURITY: control panel and remote PowerShell are for administrators inside. These are
     // first segments of the path. Where all simple URLs share one host (`/contoso/meet`,
     // `/contoso/admin`), the prefix before them is not known here: deny `/contoso/admin` by a
@@ -155,33 +160,32 @@ const LYNC: Settings = Settings {
     hide_headers: HIDDEN,
     // Discovery is the only thing that old clients fetch without TLS.
     plain_paths: &["=/", "/autodiscover"],
+    ..NONE
 };
 
 const OWAS: Settings = Settings {
-    https: 443,
-    http: 80,
     // Converting a large presentation keeps the client waiting for minutes.
     timeout: 600,
-    probe: Some(Page { path: "/hosting/discovery", body: Some("wopi-discovery") }),
-    deny_paths: &[],
+    probe: Some(Page {
+        path: "/hosting/discovery",
+        status: SUCCESS,
+        body: Some("wopi-discovery"),
+        private: false,
+    }),
     hide_headers: HIDDEN,
-    plain_paths: &[],
+    ..NONE
 };
 
-const EXCHANGE_MAPI: Settings = Settings {
-    https: 443,
-    http: 80,
-    // Clients keep a notification request open.
+/// What all protocols of Exchange have in common.
+const EXCHANGE: Settings = Settings {
+    // Clients keep requests open until something happens.
     timeout: 3600,
-    // Managed Availability answers 200 while it considers the protocol in service.
-    probe: Some(Page { path: "/mapi/healthcheck.htm", body: None }),
-    deny_paths: &[],
+    // SECURITY: a rule for a whole host must not publish the administration with it; only
+    // `exchange/ecp` is meant for that. Test: `what_is_for_administrators_stays_inside`.
+    deny_paths: &["/ecp", "/powershell"],
     hide_headers: HIDDEN_EXCHANGE,
-    plain_paths: &[],
+    ..NONE
 };
-
-const EXCHANGE_RPC: Settings =
-    Settings { probe: Some(Page { path: "/rpc/healthcheck.htm", body: None }), ..EXCHANGE_MAPI };
 
 // COMPAT: `X-Ms-diagnostics` is not among them; clients choose what to try next by it.
 const HIDDEN: &[&str] =
@@ -200,18 +204,50 @@ const HIDDEN_EXCHANGE: &[&str] = &[
     "x-powered-by",
 ];
 
+/// Fills in what farms and rules leave to presets.
+pub fn expand(config: &mut Config) {
+    let farms = config.farms.iter_mut().flat_map(|farms| &mut farms.value.items);
+    for (name, farm) in farms {
+        expand_farm(&mut farm.value, &name.mark);
+    }
+    let farms = config.farms.iter().flat_map(|farms| &farms.items);
+    let farms: HashMap<&str, &Farm> =
+        farms.map(|(name, farm)| (name.as_str(), &farm.value)).collect();
+    for rule in config.publish.iter_mut().flat_map(|rules| &mut rules.value.items) {
+        let farm = rule.farm.as_ref().and_then(|name| farms.get(name.as_str()));
+        if let Some(farm) = farm {
+            expand_rule(rule, farm);
+        }
+    }
+}
+
+/// What a rule leaves to the preset of its farm.
+fn expand_rule(rule: &mut At<publish::Rule>, farm: &Farm) {
+    let settings = farm.preset.settings();
+    let mark = rule.mark.clone();
+    if let (None, Some(size)) = (&rule.body_size, settings.body_size) {
+        rule.value.body_size = Some(At::implied(Size(size), &mark));
+    }
+    if let (None, true, Some(timeout)) = (&rule.body_timeout, settings.trickles, &farm.timeout) {
+        // With its `raw`: what comes from the environment is not shown here either.
+        rule.value.body_timeout = Some(At { explicit: false, fault: false, ..timeout.clone() });
+    }
+}
+
 /// Fills in what the farm leaves to its preset; afterwards no optional setting is empty that a
 /// preset could fill.
-pub fn expand(farm: &mut Farm, mark: &Mark) {
+fn expand_farm(farm: &mut Farm, mark: &Mark) {
     let settings = farm.preset.settings();
     let ports = farm.ports.get_or_insert_with(|| At::implied(Ports::defaults(mark), mark));
     let ports = &mut ports.value;
     ports.https.get_or_insert_with(|| At::implied(Port(settings.https), mark));
     ports.http.get_or_insert_with(|| At::implied(Port(settings.http), mark));
     farm.timeout.get_or_insert_with(|| At::implied(Timeout::secs(settings.timeout), mark));
-    expand_probes(farm, settings, mark);
+    expand_probes(farm, &settings, mark);
     farm.deny_paths.get_or_insert_with(|| {
-        let paths = settings.deny_paths.iter().map(|path| PathPrefix((*path).to_string()));
+        let page = settings.probe.filter(|page| page.private).map(|page| page.path);
+        let paths = settings.deny_paths.iter().copied().chain(page);
+        let paths = paths.map(|path| PathPrefix(path.to_ascii_lowercase()));
         At::implied(List::implied(paths, mark), mark)
     });
     farm.hide_headers.get_or_insert_with(|| {
@@ -240,11 +276,13 @@ fn expand_probes(farm: &mut Farm, settings: &Settings, mark: &Mark) {
         if let (None, Some(body)) = (&probe.body, page.body) {
             probe.value.body = Some(At::implied(body.to_string(), mark));
         }
+        let status = || At::implied(StatusSet(vec![page.status]), mark);
+        probe.value.status.get_or_insert_with(status);
     }
     let single = farm.probe.iter_mut();
     let several = farm.probes.iter_mut().flat_map(|probes| probes.value.items.iter_mut());
     for probe in single.chain(several).filter(|probe| probe.tcp.is_none()) {
-        let status = || At::implied(StatusSet(vec![(200, 399)]), mark);
+        let status = || At::implied(StatusSet(vec![SUCCESS]), mark);
         probe.value.status.get_or_insert_with(status);
     }
 }
@@ -254,16 +292,16 @@ mod tests {
     use super::*;
     use crate::config::{node, source::Source};
 
-    fn farm(text: &str) -> (Farm, Findings) {
+    pub(super) fn farm(text: &str) -> (Farm, Findings) {
         let source = Source::new(std::path::Path::new("t.yaml"), text.to_string());
         let mut findings = Findings::default();
         let node = node::parse(&source, &mut findings).unwrap();
         let mut farm = Farm::read(&node, &mut findings).unwrap();
-        expand(&mut farm, &Mark::start(&source));
+        expand_farm(&mut farm, &Mark::start(&source));
         (farm, findings)
     }
 
-    fn shown(farm: &Farm, key: &str) -> String {
+    pub(super) fn shown(farm: &Farm, key: &str) -> String {
         serde_yaml::to_string(&farm.show()[key]).unwrap()
     }
 
@@ -306,16 +344,6 @@ mod tests {
     }
 
     #[test]
-    fn exchange_streams_have_their_time_and_their_probe() {
-        for (preset, page) in [("rpc", "/rpc/healthcheck.htm"), ("mapi", "/mapi/healthcheck.htm")] {
-            let (farm, findings) = farm(&format!("preset: exchange/{preset}\nservers: [s]\n"));
-            assert!(findings.is_empty());
-            assert_eq!(shown(&farm, "timeout"), "1h\n");
-            assert!(shown(&farm, "probe").contains(page));
-        }
-    }
-
-    #[test]
     fn exchange_hides_its_servers_but_not_its_diagnostics() {
         let (farm, _) = farm("preset: exchange/mapi\nservers: [s]\n");
         let hidden = shown(&farm, "hide_headers");
@@ -325,13 +353,5 @@ mod tests {
             assert!(hidden.contains(&format!("- {name}\n")), "{name} is not in {hidden}");
         }
         assert!(!hidden.contains("diagnostics"));
-    }
-
-    #[test]
-    fn other_exchange_protocols_are_known_but_not_there() {
-        let (_, findings) = farm("preset: exchange/ews\nservers: [s]\n");
-        assert_eq!(findings.iter().map(|f| f.code.id).collect::<Vec<_>>(), ["E011"]);
-        let (_, findings) = farm("preset: exchange/ewz\nservers: [s]\n");
-        assert_eq!(findings.iter().map(|f| f.code.id).collect::<Vec<_>>(), ["E010"]);
     }
 }

@@ -93,6 +93,21 @@ impl<'a> Block<'a> {
         self.entries.and_then(|entries| entries.iter().find(|entry| entry.key == key))
     }
 
+    /// Reports keys beside one that stands alone.
+    pub fn alone(&self, key: &str, findings: &mut Findings) {
+        if self.find(key).is_none() {
+            return;
+        }
+        let known = |name: &str| self.keys.iter().any(|key| key.name == name);
+        let others = self.entries.into_iter().flatten().filter(|other| other.key != key);
+        for other in others.filter(|other| known(&other.key)) {
+            let message = format!("`{}` and `{key}` exclude each other", other.key);
+            findings
+                .add(code::EXCLUSIVE, &other.mark, message)
+                .help(format!("`{key}` stands alone; put the rest into an entry of its own"));
+        }
+    }
+
     /// A key that must be there.
     pub fn required<T: Read>(&self, key: &str, findings: &mut Findings) -> Option<At<T>> {
         // A misspelt key is a finding already; that it is missing would be a second one.
@@ -222,10 +237,13 @@ fn key_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 /// Before each key stands what it is: `required`, `optional`, `default` (with its value),
 /// `section` (a block with defaults of its own), `later` and `later_default` (not available yet;
 /// set to something else than the default it is a finding).
+///
+/// `alone key;` before the struct names an `optional` key that no other one may stand beside.
 macro_rules! record {
     (
         $(#[$meta:meta])*
         $(short $short:path;)?
+        $(alone $alone:ident;)?
         pub struct $name:ident {
             $($(#[doc = $doc:literal])+ $kind:ident $field:ident: $type:ty $(= $default:expr)?,)+
         }
@@ -256,6 +274,7 @@ macro_rules! record {
                 block: &$crate::config::record::Block<'_>,
                 findings: &mut $crate::config::diagnostic::Findings,
             ) -> Self {
+                $(block.alone(stringify!($alone), findings);)?
                 Self {
                     $($field: $crate::config::record::record!(
                         @read $kind block (stringify!($field)) findings $($default)?
@@ -265,6 +284,10 @@ macro_rules! record {
             }
 
             fn show_block(&self) -> serde_yaml::Value {
+                $(if let Some(alone) = &self.$alone {
+                    let alone = $crate::config::read::show_at(alone);
+                    return $crate::config::record::shown([(stringify!($alone), Some(alone))]);
+                })?
                 $crate::config::record::shown([$((
                     stringify!($field),
                     $crate::config::record::record!(@show $kind self.$field),

@@ -2,18 +2,21 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use crate::lab::{
-    estate::{Estate, Role, SiteKind},
-    files,
-    server::Simulated,
+use crate::{
+    config::preset::Protocol,
+    lab::{
+        estate::{Estate, Role, SiteKind},
+        files,
+        server::Simulated,
+    },
 };
 
 /// What Frontgate's health checks ask the Front Ends for.
 pub(super) const LYNC_PROBE: &str = "/autodiscover/autodiscoverservice.svc/root";
 /// What Frontgate's health checks ask the Office Web Apps server for.
 pub(super) const OWAS_PROBE: &str = "/hosting/discovery";
-/// What Frontgate's health checks ask Exchange for.
-pub(super) const EXCHANGE_PROBE: &str = "/ews/healthcheck.htm";
+/// The Exchange farm that lists the servers; those of the other protocols share them.
+pub(super) const EXCHANGE: &str = "owa";
 /// The ports a Front End's external site has by default.
 const LYNC_PORTS: (u16, u16) = (4443, 8080);
 const WEB_PORTS: (u16, u16) = (443, 80);
@@ -30,7 +33,7 @@ pub(super) struct Listen {
 /// name, so nothing needs quoting.
 pub(super) fn text(estate: &Estate, servers: &[Simulated], listen: Listen) -> String {
     let mut out = format!(
-        "# Made by `frontgate lab`: two Front End pools, an Office Web Apps farm and Exchange.
+        "# Made by `frontgate lab`: two Front End pools, Office Web Apps and Exchange.
 # Edit it while Frontgate runs: it is read again when it changes.
 domains: [{domains}]
 admin: {{ listen: {admin} }}
@@ -57,12 +60,18 @@ farms:
     );
     for (index, pool) in estate.pools.iter().enumerate() {
         let members = servers.iter().filter(|it| role_of(it) == Some(Role::FrontEnd(index)));
-        farm(&mut out, pool.farm, "lync", &pool.external, LYNC_PROBE, LYNC_PORTS, members);
+        farm(&mut out, pool.farm, "lync", &pool.external, &list(members, LYNC_PORTS));
     }
     let members = servers.iter().filter(|it| role_of(it) == Some(Role::OfficeWebApps));
-    farm(&mut out, "owas", "owas", &estate.wac, OWAS_PROBE, WEB_PORTS, members);
+    farm(&mut out, "owas", "owas", &estate.wac, &list(members, WEB_PORTS));
     let members = servers.iter().filter(|it| role_of(it) == Some(Role::Exchange));
-    farm(&mut out, "exchange", "none", &estate.mail, EXCHANGE_PROBE, WEB_PORTS, members);
+    let listed = list(members, WEB_PORTS);
+    for protocol in Protocol::ALL {
+        let name = protocol.word();
+        let shared = format!("      - {{ same_as: {EXCHANGE} }}\n");
+        let servers = if name == EXCHANGE { &listed } else { &shared };
+        farm(&mut out, name, &format!("exchange/{name}"), &estate.mail, servers);
+    }
     out += "publish:\n";
     let [first, _] = &estate.pools;
     for host in ["meet.*", "dialin.*"] {
@@ -77,7 +86,15 @@ farms:
         let _ = writeln!(out, "  - {{ host: {}, farm: {} }}", pool.external, pool.farm);
     }
     let _ = writeln!(out, "  - {{ host: {}, farm: owas }}", estate.wac);
-    let _ = writeln!(out, "  - {{ host: {}, farm: exchange }}", estate.mail);
+    let mail = &estate.mail;
+    let _ = writeln!(out, "  - {{ host: {mail}, path: \"=/\", redirect: /owa/ }}");
+    for protocol in Protocol::ALL {
+        let (path, name) = (protocol.directory(), protocol.word());
+        let _ = writeln!(out, "  - {{ host: {mail}, path: {path}, farm: {name} }}");
+    }
+    let found = Protocol::Autodiscover;
+    let (path, name) = (found.directory(), found.word());
+    let _ = writeln!(out, "  - {{ host: autodiscover.*, path: {path}, farm: {name} }}");
     out
 }
 
@@ -85,15 +102,8 @@ fn role_of(simulated: &Simulated) -> Option<Role> {
     simulated.sockets.first().map(|socket| socket.context.server.role)
 }
 
-fn farm<'a>(
-    out: &mut String,
-    name: &str,
-    preset: &str,
-    tls_name: &str,
-    probe: &str,
-    usual: (u16, u16),
-    servers: impl Iterator<Item = &'a Simulated>,
-) {
+/// The lines of servers, without the ports that the preset says anyway.
+fn list<'a>(servers: impl Iterator<Item = &'a Simulated>, usual: (u16, u16)) -> String {
     let mut lines = String::new();
     for simulated in servers {
         let Some((ip, ports)) = published(simulated) else { continue };
@@ -104,13 +114,18 @@ fn farm<'a>(
         };
         let _ = writeln!(lines, "      - {{ name: {}, address: {ip}{own} }}", simulated.name());
     }
+    lines
+}
+
+/// A farm; the preset knows the page to probe.
+fn farm(out: &mut String, name: &str, preset: &str, tls_name: &str, servers: &str) {
     let _ = write!(
         out,
         "  {name}:
     preset: {preset}
     servers:
-{lines}    tls: {{ ca: {ca}, name: {tls_name} }}
-    probe: {{ path: {probe}, host: {tls_name}, interval: 2s, timeout: 2s, rise: 1, fall: 2 }}
+{servers}    tls: {{ ca: {ca}, name: {tls_name} }}
+    probe: {{ host: {tls_name}, interval: 2s, timeout: 2s, rise: 1, fall: 2 }}
 
 ",
         ca = files::INTERNAL_CA,

@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 
 use crate::lab::{
     estate::{Estate, Pool, Server, SiteKind},
+    exchange::OutOfService,
     seen::Seen,
     ucwa::Applications,
     users::Users,
@@ -32,6 +33,8 @@ pub(super) struct Context {
     pub(super) poll: Duration,
     /// UCWA answers 503 while set.
     pub(super) overloaded: Arc<AtomicBool>,
+    /// Protocols of Exchange whose health page does not answer 200.
+    pub(super) out_of_service: Arc<OutOfService>,
     pub(super) seen: broadcast::Sender<Seen>,
     /// Who may sign in.
     pub(super) users: Arc<Users>,
@@ -92,6 +95,7 @@ pub(super) mod tests {
             applications: Arc::default(),
             poll: Duration::from_secs(180),
             overloaded: Arc::default(),
+            out_of_service: Arc::default(),
             seen: broadcast::channel(16).0,
             users: Arc::new(Users::parse(&users::text()).unwrap()),
             connections: Arc::default(),

@@ -81,8 +81,11 @@ async fn answer(request: &Request, servers: &Servers) -> (StatusCode, serde_json
         ("POST", ["start", name]) => servers.start(name).await,
         ("POST", ["overload", name]) => servers.set_overloaded(name, true).await,
         ("POST", ["recover", name]) => servers.set_overloaded(name, false).await,
+        ("POST", ["out", name, protocol]) => servers.set_out(name, protocol, true).await,
+        ("POST", ["in", name, protocol]) => servers.set_out(name, protocol, false).await,
         _ => {
-            let usage = "GET / or POST /stop/NAME /start/NAME /overload/NAME /recover/NAME";
+            let usage = "GET / or POST /stop/NAME /start/NAME /overload/NAME /recover/NAME \
+                         /out/NAME/PROTOCOL /in/NAME/PROTOCOL";
             return (StatusCode::NOT_FOUND, json!({ "error": usage }));
         }
     };

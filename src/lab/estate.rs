@@ -133,6 +133,7 @@ impl Estate {
                 server("fe03", 4, Role::FrontEnd(1)),
                 server("owas01", 5, Role::OfficeWebApps),
                 server("exch01", 6, Role::Exchange),
+                server("exch02", 7, Role::Exchange),
             ],
             wac: format!("wac.{first}"),
             mail: format!("mail.{first}"),
@@ -153,6 +154,7 @@ impl Estate {
         for domain in &self.domains {
             names.push(format!("meet.{domain}"));
             names.push(format!("lyncdiscover.{domain}"));
+            names.push(format!("autodiscover.{domain}"));
         }
         names.push(self.wac.clone());
         names.push(self.mail.clone());
@@ -235,6 +237,7 @@ mod tests {
             "dialin.contoso.com",
             "meet.fabrikam.com",
             "lyncdiscover.fabrikam.com",
+            "autodiscover.fabrikam.com",
             "wac.contoso.com",
             "mail.contoso.com",
         ] {

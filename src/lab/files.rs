@@ -75,7 +75,7 @@ pub struct ServerEntry {
     pub name: String,
     /// What `X-MS-Server-Fqdn` says.
     pub fqdn: String,
-    /// Farm it belongs to.
+    /// Farm it belongs to; for Exchange the one that the farms of other protocols share it with.
     pub farm: String,
     /// The site for the internet.
     pub external: Sockets,

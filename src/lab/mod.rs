@@ -1,4 +1,4 @@
-//! Simulated Front End pools, an Office Web Apps and an Exchange server, in process: enough of a
+//! Simulated Front End pools, an Office Web Apps and two Exchange servers, in process: enough of a
 //! deployment to try Frontgate on, and to test it against, without a Windows server.
 //!
 //! Each server really listens, on loopback addresses of its own; [`start`] also makes the
@@ -11,6 +11,7 @@ mod connection;
 mod context;
 mod control;
 mod estate;
+mod exchange;
 /// What is in the directory of a lab.
 pub mod files;
 mod identities;

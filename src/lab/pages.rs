@@ -74,11 +74,19 @@ pub(super) fn web_app(context: &Context) -> Answer {
     )
 }
 
-/// `/cscp` and `/macp`: the control panels.
+/// `/cscp` and `/macp` of a Front End, `/ecp` of Exchange: the control panels.
 pub(super) fn control_panel(context: &Context) -> Answer {
     page(
         "Control Panel",
         &format!("<h1>Control Panel</h1><p id=\"server\">{}</p>", escape(&context.server.fqdn)),
+    )
+}
+
+/// `/owa`: Outlook on the web.
+pub(super) fn outlook(context: &Context) -> Answer {
+    page(
+        "Outlook",
+        &format!("<h1>Outlook</h1><p id=\"server\">{}</p>", escape(&context.server.fqdn)),
     )
 }
 

@@ -5,8 +5,9 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 
 use crate::lab::{
-    config::{EXCHANGE_PROBE, LYNC_PROBE, OWAS_PROBE},
+    config::{LYNC_PROBE, OWAS_PROBE},
     estate::SiteKind,
+    exchange::HEALTH_PAGE,
 };
 
 /// A request and what became of it.
@@ -51,14 +52,13 @@ pub enum Outcome {
 
 impl Seen {
     /// Whether this looks like a health check: asks for autodiscover, `/hosting/discovery`
-    /// or `/ews/healthcheck.htm` without having come through a proxy.
+    /// or a `healthcheck.htm` without having come through a proxy.
     pub fn is_probe(&self) -> bool {
         let path = self.target.split('?').next().unwrap_or(&self.target);
         self.forwarded_for.is_none()
             && self.method == "GET"
-            && [LYNC_PROBE, OWAS_PROBE, EXCHANGE_PROBE]
-                .iter()
-                .any(|probe| path.eq_ignore_ascii_case(probe))
+            && ([LYNC_PROBE, OWAS_PROBE].iter().any(|probe| path.eq_ignore_ascii_case(probe))
+                || path.to_ascii_lowercase().ends_with(HEALTH_PAGE))
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_probe_is_one_that_no_proxy_forwarded() {
         let mut probe = seen("/Autodiscover/AutodiscoverService.svc/root");
-        assert!(probe.is_probe());
+        assert!(probe.is_probe() && seen("/OWA/healthcheck.htm").is_probe());
         probe.forwarded_for = Some("192.0.2.7".into());
         assert!(!probe.is_probe());
         assert!(!seen("/meet/").is_probe());

@@ -5,18 +5,22 @@ use std::sync::{Arc, atomic::Ordering};
 use anyhow::{Result, bail};
 use tokio::sync::{Mutex, broadcast};
 
-use crate::lab::{
-    Options,
-    certificates::Identity,
-    context::Context,
-    estate::{Estate, Role, Server, SiteKind},
-    files::{ServerEntry, Sockets},
-    identities::Identities,
-    ports,
-    seen::Seen,
-    server::{Simulated, Socket},
-    ucwa,
-    users::Users,
+use crate::{
+    config::preset::Protocol,
+    lab::{
+        Options,
+        certificates::Identity,
+        config,
+        context::Context,
+        estate::{Estate, Role, Server, SiteKind},
+        files::{ServerEntry, Sockets},
+        identities::Identities,
+        ports,
+        seen::Seen,
+        server::{Simulated, Socket},
+        ucwa,
+        users::Users,
+    },
 };
 
 /// The simulated servers, shared by the lab and its control port.
@@ -37,6 +41,21 @@ impl Servers {
     pub(super) async fn set_overloaded(&self, name: &str, overloaded: bool) -> Result<()> {
         for socket in &find(&mut self.list.lock().await, name)?.sockets {
             socket.context.overloaded.store(overloaded, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes a protocol of an Exchange server out of service, or puts it back.
+    pub(super) async fn set_out(&self, name: &str, protocol: &str, out: bool) -> Result<()> {
+        let Some(protocol) = Protocol::named(protocol) else {
+            let words: Vec<_> = Protocol::ALL.iter().map(|protocol| protocol.word()).collect();
+            bail!("no protocol {protocol:?}; there are {}", words.join(", "));
+        };
+        for socket in &find(&mut self.list.lock().await, name)?.sockets {
+            if socket.context.server.role != Role::Exchange {
+                bail!("{name} is not an Exchange server");
+            }
+            socket.context.out_of_service.set(protocol, out);
         }
         Ok(())
     }
@@ -68,6 +87,7 @@ pub(super) fn simulate(
     let connections = Arc::default();
     let simulate = |(server, identity): (&Server, &Identity)| {
         let overloaded = Arc::default();
+        let out_of_service = Arc::default();
         let applications = server.pool().and_then(|index| pools.get(index)).cloned();
         let socket = |(site, tls, port, option): (SiteKind, bool, u16, &'static str)| Socket {
             context: Context {
@@ -79,6 +99,7 @@ pub(super) fn simulate(
                 applications: applications.clone().unwrap_or_default(),
                 poll: options.poll,
                 overloaded: Arc::clone(&overloaded),
+                out_of_service: Arc::clone(&out_of_service),
                 seen: seen.clone(),
                 users: Arc::clone(users),
                 connections: Arc::clone(&connections),
@@ -105,7 +126,7 @@ pub(super) fn entry(estate: &Estate, simulated: &Simulated) -> Option<ServerEntr
         farm: match server.role {
             Role::FrontEnd(index) => estate.pools.get(index)?.farm,
             Role::OfficeWebApps => "owas",
-            Role::Exchange => "exchange",
+            Role::Exchange => config::EXCHANGE,
         }
         .into(),
         external: SiteKind::PUBLISHED.into_iter().find_map(sockets)?,

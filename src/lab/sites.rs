@@ -4,6 +4,7 @@ use crate::lab::{
     autodiscover,
     context::Context,
     estate::SiteKind,
+    exchange,
     message::{Answer, Request},
     pages, tickets,
     tools::Tool,
@@ -45,7 +46,10 @@ pub(super) fn action(context: &Context, request: &Request) -> Action {
     }
     match context.site {
         SiteKind::OfficeWebApps => Action::Answer(office_web_apps(context, path)),
-        SiteKind::Exchange => exchange(context, path),
+        SiteKind::Exchange => match first(path) {
+            Some((directory, below)) => exchange::action(context, directory, below),
+            None => not_found(),
+        },
         SiteKind::External | SiteKind::Internal => front_end(context, request, path),
     }
 }
@@ -149,30 +153,18 @@ fn office_web_apps(context: &Context, path: &[String]) -> Answer {
     }
 }
 
-/// Exchange's virtual directories. Plain HTTP serves them too, as with SSL offloading.
-fn exchange(context: &Context, path: &[String]) -> Action {
-    match first(path) {
-        Some((_, [page])) if page == "healthcheck.htm" => {
-            let fqdn = context.server.fqdn.to_uppercase();
-            Action::Answer(Answer::html(200, format!("200 OK<br/>{fqdn}")))
-        }
-        Some(("ews" | "mapi" | "rpc", _)) => Action::Windows,
-        _ => not_found(),
-    }
-}
-
 fn first(path: &[String]) -> Option<(&str, &[String])> {
     path.split_first().map(|(first, rest)| (first.as_str(), rest))
 }
 
-fn not_found() -> Action {
+pub(super) fn not_found() -> Action {
     Action::Answer(Answer::error(404, "Not Found"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::context::tests::context;
+    use crate::{config::preset::Protocol, lab::context::tests::context};
 
     fn ask(context: &Context, host: &str, target: &str) -> Answer {
         let mut header =
@@ -268,15 +260,27 @@ mod tests {
     }
 
     #[test]
-    fn exchange_asks_who_it_is_everywhere_but_for_its_health() {
+    fn exchange_asks_programs_who_they_are_but_for_its_health() {
         let context = context("exch01", SiteKind::Exchange, true);
-        for target in ["/EWS/Exchange.asmx", "/mapi/emsmdb/?MailboxId=1", "/rpc/rpcproxy.dll"] {
+        for target in [
+            "/EWS/Exchange.asmx",
+            "/mapi/emsmdb/?MailboxId=1",
+            "/rpc/rpcproxy.dll",
+            "/OAB/oab.xml",
+            "/Autodiscover/Autodiscover.xml",
+            "/Microsoft-Server-ActiveSync?Cmd=Ping",
+        ] {
             assert_eq!(ask(&context, "mail.contoso.com", target).status, 401, "{target}");
         }
-        for target in ["/ews/healthcheck.htm", "/mapi/HealthCheck.htm"] {
-            let answer = ask(&context, "mail.contoso.com", target);
-            assert_eq!(body(&answer), "200 OK<br/>EXCH01.CONTOSO.LOCAL");
+        assert!(body(&ask(&context, "mail.contoso.com", "/owa/")).contains("Outlook"));
+        let health = |target| ask(&context, "mail.contoso.com", target);
+        for target in ["/ews/healthcheck.htm", "/microsoft-server-activesync/HealthCheck.htm"] {
+            assert_eq!(body(&health(target)), "200 OK<br/>EXCH01.CONTOSO.LOCAL");
         }
+        assert_eq!(health("/abs/healthcheck.htm").status, 404);
+        context.out_of_service.set(Protocol::Owa, true);
+        assert_eq!(health("/owa/healthcheck.htm").status, 503);
+        assert_eq!(health("/ews/healthcheck.htm").status, 200);
         assert_eq!(ask(&context, "mail.contoso.com", "/abs/").status, 404);
     }
 

@@ -11,6 +11,7 @@ mod affinity;
 mod apache;
 mod balance;
 mod duplex;
+mod exchange;
 mod farm;
 mod forwarded;
 mod http2;

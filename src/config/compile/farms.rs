@@ -149,7 +149,8 @@ fn servers(
         let Some(address) = address(written, findings) else { continue };
         entry.name.iter().for_each(|name| check_name(name, findings));
         let name = entry.name.as_ref().unwrap_or(written);
-        let mark = &name.mark;
+        // What is wrong with it here only is told where this farm says it.
+        let mark = entry.same_as.as_ref().map_or(&name.mark, |farm| &farm.mark);
         if let Some(first) = taken.get(&name.to_ascii_lowercase()) {
             let message = format!("server `{}` is in this farm already", name.shown());
             let help = "remove it, or give it a `name` of its own";
@@ -160,7 +161,8 @@ fn servers(
         if tls_name.is_none() && needs_name {
             let message =
                 format!("`{}` is an IP address: no name to verify it by", written.shown());
-            findings.add(code::SERVER_NAME, &written.mark, message).help(
+            let mark = entry.same_as.as_ref().map_or(&written.mark, |farm| &farm.mark);
+            findings.add(code::SERVER_NAME, mark, message).help(
                 "use the server's DNS name, or set `tls: { name: … }` in the farm".to_string(),
             );
         }

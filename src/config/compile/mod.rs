@@ -6,6 +6,7 @@ mod certificates;
 mod farms;
 mod listeners;
 mod rules;
+pub mod same_as;
 
 use std::{net::IpAddr, num::NonZero, sync::Arc, thread};
 
@@ -14,7 +15,7 @@ use ipnet::IpNet;
 use crate::{
     config::{
         code,
-        diagnostic::Findings,
+        diagnostic::{Findings, nearest},
         files::Files,
         model::{
             Config,
@@ -170,6 +171,25 @@ fn check_name(name: &At<String>, findings: &mut Findings) {
             .add(code::NAME, &name.mark, format!("`{}` cannot be a name", name.shown()))
             .help("no spaces, slashes or control characters: `pool01`".to_string());
     }
+}
+
+/// The finding that there is no farm of this name; `known` are those that there are, in order.
+fn unknown_farm<'a>(
+    farm: &At<String>,
+    known: impl Iterator<Item = (&'a str, &'a Mark)> + Clone,
+    findings: &mut Findings,
+) {
+    let names = known.clone().map(|(name, _)| name);
+    let near = nearest(farm, names.clone()).filter(|_| farm.raw.is_none());
+    let help = match known.clone().find(|(name, _)| near == Some(name)) {
+        Some((near, mark)) => {
+            format!("did you mean `{near}`? (defined at {})", mark.seen_from(&farm.mark))
+        }
+        None if known.clone().next().is_none() => "define it under `farms`".to_string(),
+        None => format!("there are: {}", several(names)),
+    };
+    let message = format!("no farm named `{}`", farm.shown());
+    findings.add(code::UNKNOWN_FARM, &farm.mark, message).help(help);
 }
 
 /// The finding that a name is taken; the place that took it comes first.

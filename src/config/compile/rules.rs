@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crate::{
     config::{
         code,
-        compile::{arc, collision, farms::Placed, not_empty, several},
+        compile::{arc, collision, farms::Placed, not_empty, several, unknown_farm},
         diagnostic::{Findings, nearest},
         model::{
             Config,
@@ -15,7 +15,7 @@ use crate::{
         read::{At, List},
         source::Mark,
     },
-    site::{Action, Farm, FarmId, HostPattern, PathPattern, Redirect, Rule, Schemes},
+    site::{Action, FarmId, HostPattern, PathPattern, Redirect, Rule, Schemes},
 };
 
 /// The rules, and for each its index in the model.
@@ -40,7 +40,6 @@ pub(super) fn compile(
             Claim { listeners: listeners.clone(), schemes, mark: &host.mark, rule: &entry.mark };
         take(&mut taken, host, entry, claim, findings);
         let Some(action) = action else { continue };
-        let body_timeout = body_timeout(entry, &action, farms);
         rules.push(Arc::new(Rule {
             index: rules.len(),
             name: entry.name.as_ref().map_or_else(|| default_name(entry), |name| arc(name)),
@@ -57,7 +56,7 @@ pub(super) fn compile(
                 .collect(),
             timeout: entry.timeout.as_ref().map(|timeout| timeout.0),
             body_size: entry.body_size.as_ref().map(|size| size.0),
-            body_timeout,
+            body_timeout: entry.body_timeout.as_ref().map_or(BODY_TIMEOUT, |timeout| timeout.0),
             place: entry.place(),
         }));
         written.push(index);
@@ -67,20 +66,6 @@ pub(super) fn compile(
 
 /// Silence inside a body where nothing else is said.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// COMPAT: an Outlook Anywhere or MAPI client trickles for as long as the session lasts.
-/// Test: bodies_of_exchange_streams_may_trickle
-fn body_timeout(entry: &publish::Rule, action: &Action, farms: &[Placed]) -> Duration {
-    if let Some(said) = &entry.body_timeout {
-        return said.0;
-    }
-    let farm = match action {
-        Action::Forward(id) => farms.get(id.0).map(|(farm, _)| farm),
-        Action::Deny | Action::Redirect(_) => None,
-    };
-    let streams = |farm: &&Arc<Farm>| matches!(&*farm.preset, "exchange/rpc" | "exchange/mapi");
-    farm.filter(streams).map_or(BODY_TIMEOUT, |farm| farm.timeout)
-}
 
 /// What rules may name.
 struct Known<'a> {
@@ -238,17 +223,7 @@ fn farm_id(farm: &At<String>, known: &Known<'_>, findings: &mut Findings) -> Opt
     if known.config.farms.as_ref().is_none_or(|farms| farms.faulty.contains(&farm.value)) {
         return None;
     }
-    let names = farms.iter().map(|(farm, _)| farm.name.as_ref());
-    let near = nearest(farm, names.clone()).filter(|_| farm.raw.is_none());
-    let defined = farms.iter().find(|(farm, _)| near == Some(farm.name.as_ref()));
-    let help = match defined {
-        Some((near, mark)) => {
-            format!("did you mean `{}`? (defined at {})", near.name, mark.seen_from(&farm.mark))
-        }
-        None if farms.is_empty() => "define it under `farms`".to_string(),
-        None => format!("there are: {}", several(names)),
-    };
-    let message = format!("no farm named `{}`", farm.shown());
-    findings.add(code::UNKNOWN_FARM, &farm.mark, message).help(help);
+    let known = farms.iter().map(|(farm, mark)| (farm.name.as_ref(), mark));
+    unknown_farm(farm, known, findings);
     None
 }

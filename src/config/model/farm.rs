@@ -22,7 +22,8 @@ use crate::site::PathPattern;
 record! {
     /// Servers that do the same job.
     pub struct Farm {
-        /// The role of the servers, which fills in most of the rest: `lync`, `owas`, or `none`.
+        /// The role of the servers, which fills in most of the rest: `lync`, `owas`,
+        /// `exchange/PROTOCOL` (owa, ecp, ews, mapi, rpc, oab, eas, autodiscover), or `none`.
         /// Default `none`.
         default preset: Preset = Preset::None,
         /// A name, or a block with details, for each server.
@@ -37,7 +38,7 @@ record! {
         /// TLS towards the servers.
         section tls: ServerTls,
         /// How long a server may stay silent. Default `200s`; preset lync `30m`, because clients
-        /// hold a request open that long.
+        /// hold a request open that long; Exchange's presets `5m` to `1h`.
         optional timeout: Timeout,
         /// How long connecting may take, TLS included. Default `5s`.
         default connect_timeout: Timeout = Timeout::secs(5),
@@ -65,8 +66,8 @@ record! {
         default slow_start: Period = Period::secs(0),
         /// Requests that wait while every server has its `max_requests`.
         section queue: Queue,
-        /// Paths, with everything under them, that are not published. Preset lync: control panel
-        /// and remote PowerShell; otherwise none.
+        /// Paths, with everything under them, that are not published. Preset lync and
+        /// Exchange's: control panels and remote PowerShell; otherwise none.
         optional deny_paths: List<PathPrefix>,
         /// Response headers that clients do not see. The presets: those that name products,
         /// versions and internal servers; otherwise none.
@@ -82,6 +83,7 @@ record! {
 record! {
     /// One Front End.
     short server_name;
+    alone same_as;
     pub struct Server {
         /// Its name in logs and commands. Default: its address.
         optional name: String,
@@ -95,8 +97,9 @@ record! {
         default backup: bool = false,
         /// Most requests at a time, polls included; 0 is no limit. Default 0.
         default max_requests: Number<0, 1_000_000_000> = Number(0),
-        /// The servers of another farm, under its settings.
-        later same_as: String,
+        /// Instead of everything above: the servers of the farm of this name, as they stand there,
+        /// under the settings of this one. Each farm probes them for itself.
+        optional same_as: String,
     }
 }
 

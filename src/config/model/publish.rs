@@ -56,7 +56,8 @@ record! {
         later block: List<String>,
         /// Requests a client may send.
         later rate: Rate,
-        /// Largest request body. Default: none, the server decides.
+        /// Largest request body. Default: what the farm's preset says (`exchange/owa` 64MiB,
+        /// `exchange/ews` 128MiB …); otherwise none, the server decides.
         optional body_size: Size,
         /// How long a client may stay silent inside a request body. Default `60s`; farms of the
         /// presets `exchange/rpc` and `exchange/mapi`, whose clients trickle: the farm's `timeout`.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::config::{Outcome, golden, load_with, render, tests::make};
+use crate::config::{Outcome, golden, load_with, preset::Protocol, render, tests::make};
 
 /// Loads a copy of a shipped configuration with the certificates it names beside it; also the
 /// effective configuration, with the directory of the copy as `/etc/frontgate`.
@@ -21,6 +21,9 @@ fn shipped(name: &str, names: &[&str]) -> (Outcome, String) {
     };
     for (cert, key) in named("cert").iter().zip(named("key")) {
         make::pem_pair(&dir.path().join(cert), &dir.path().join(key), names, -1, 90);
+    }
+    for (pfx, password) in named("pfx").iter().zip(named("password_file")) {
+        make::pfx(&dir.path().join(pfx), &dir.path().join(password), names);
     }
     for ca in named("ca") {
         make::pem_pair(&dir.path().join(ca), &dir.path().join("ca.key"), &["ca"], -1, 90);
@@ -76,4 +79,19 @@ fn the_lync_example_is_valid() {
     let farms: Vec<&str> = site.farms.iter().map(|farm| &*farm.name).collect();
     assert_eq!(farms, ["owas", "pool01", "pool02"]);
     golden::check("src/config/testdata/lync.effective", &effective);
+}
+
+#[test]
+fn the_example_of_everything_on_one_address_is_valid() {
+    let (outcome, effective) = shipped("sfb-exchange-owas.yaml", &["*.contoso.com"]);
+    assert!(outcome.findings.is_empty(), "{}", render::text(&outcome.findings, false));
+    let site = outcome.site.unwrap();
+    for protocol in Protocol::ALL {
+        let word = protocol.word();
+        let farm = site.farms.iter().find(|farm| &*farm.name == word).unwrap();
+        assert_eq!(*farm.preset, *format!("exchange/{word}"));
+        let servers: Vec<&str> = farm.servers.iter().map(|server| &*server.name).collect();
+        assert_eq!(servers, ["exch01.contoso.local", "exch02.contoso.local"], "{word}");
+    }
+    golden::check("src/config/testdata/sfb-exchange-owas.effective", &effective);
 }

@@ -52,6 +52,15 @@ pub(super) fn pem_pair(cert: &Path, key: &Path, names: &[&str], from: i64, to: i
     fs::write(key, private.private_key_to_pem_pkcs8().unwrap()).unwrap();
 }
 
+/// Writes a PFX file for `names`, and its password.
+pub(super) fn pfx(file: &Path, password: &Path, names: &[&str]) {
+    let (certificate, key) = certificate(names, -1, 90);
+    let pfx = Pkcs12::builder().build("right", "names", &key, &certificate).unwrap();
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, pfx.to_der().unwrap()).unwrap();
+    fs::write(password, "right\r\n").unwrap();
+}
+
 /// Everything that the golden files name.
 pub(super) fn test_files(dir: &Path) {
     let pair = |name: &str, names: &[&str], from, to| {

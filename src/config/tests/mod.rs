@@ -6,5 +6,6 @@ mod findings;
 mod large;
 mod leaks;
 mod make;
+mod same_as;
 mod site;
 mod wild;

@@ -27,7 +27,7 @@ async fn a_stopped_server_refuses_and_comes_back_at_its_old_address() {
     lab.start_server("fe01").await.unwrap();
     assert_eq!(external(&lab, "fe01").await.get(WEB, "/dialin/", "").await.status, 200);
     let error = lab.stop("fe09").await.unwrap_err().to_string();
-    assert!(error.contains("fe01, fe02, fe03, owas01, exch01"), "{error}");
+    assert!(error.contains("fe01, fe02, fe03, owas01, exch01, exch02"), "{error}");
 
     lab.shutdown().await;
     assert!(TcpStream::connect(sockets.https).is_err());
@@ -44,7 +44,8 @@ async fn the_control_port_stops_and_starts_servers() {
         Client::plain(control).await.post(host, target, "", "").await
     };
     let reply = post(&host, "/stop/fe02").await;
-    assert_eq!(reply.json()["running"], serde_json::json!(["fe01", "fe03", "owas01", "exch01"]));
+    let running = serde_json::json!(["fe01", "fe03", "owas01", "exch01", "exch02"]);
+    assert_eq!(reply.json()["running"], running);
     assert!(TcpStream::connect(https).is_err());
     assert_eq!(post(&host, "/start/fe02").await.status, 200);
     assert!(TcpStream::connect(https).is_ok());
@@ -61,11 +62,34 @@ async fn the_control_port_stops_and_starts_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_control_port_takes_one_protocol_out_of_service() {
+    let (_dir, lab) = lab_with(|options| options.control = Some(0)).await;
+    let control = lab.manifest().control.unwrap();
+    let post = async |target: &str| {
+        Client::plain(control).await.post(&control.to_string(), target, "", "").await
+    };
+    let health = async |name: &str, directory: &str| {
+        let mut client = Client::plain(server(&lab, name).external.http).await;
+        client.get("mail.contoso.com", &format!("{directory}/healthcheck.htm"), "").await.status
+    };
+    assert_eq!(post("/out/exch01/owa").await.status, 200);
+    assert_eq!(health("exch01", "/owa").await, 503);
+    assert_eq!(health("exch01", "/ews").await, 200);
+    assert_eq!(health("exch02", "/owa").await, 200);
+    assert_eq!(post("/in/exch01/owa").await.status, 200);
+    assert_eq!(health("exch01", "/owa").await, 200);
+    assert_eq!(post("/out/fe01/owa").await.status, 409);
+    let unknown = post("/out/exch01/imap").await;
+    let error = unknown.json()["error"].to_string();
+    assert!(unknown.status == 409 && error.contains("there are owa, ecp, ews"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lab_json_and_the_certificates_say_where_everything_is() {
     let (dir, lab) = lab().await;
     let text = fs::read_to_string(dir.path().join("lab.json")).unwrap();
     let manifest: Manifest = serde_json::from_str(&text).unwrap();
-    assert_eq!(manifest.servers.len(), 5);
+    assert_eq!(manifest.servers.len(), 6);
     for entry in &manifest.servers {
         assert!(TcpStream::connect(entry.external.https).is_ok(), "{entry:?}");
         assert!(TcpStream::connect(entry.external.http).is_ok(), "{entry:?}");
@@ -81,7 +105,8 @@ async fn lab_json_and_the_certificates_say_where_everything_is() {
             ("fe02", "lyncweb-a"),
             ("fe03", "lyncweb-b"),
             ("owas01", "owas"),
-            ("exch01", "exchange"),
+            ("exch01", "owa"),
+            ("exch02", "owa"),
         ]
     );
     let pem = fs::read(dir.path().join(&manifest.files.certificate)).unwrap();
@@ -135,7 +160,7 @@ async fn the_configuration_publishes_every_name_on_the_ports_that_were_bound() {
         };
         assert!(publish.iter().any(|rule| matches(rule["host"].as_str().unwrap())), "{name}");
     }
-    for rule in publish {
+    for rule in publish.iter().filter(|rule| rule.get("redirect").is_none()) {
         assert!(config["farms"].get(rule["farm"].as_str().unwrap()).is_some(), "{rule:?}");
     }
 }
