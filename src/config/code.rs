@@ -134,6 +134,10 @@ codes! {
         "Only one certificate can answer clients that ask for no known name.";
     LOG_FILE "E044" "log file cannot be written"
         "The path of a log leads to something that is not a file.";
+    TOKEN_FILE "E050" "token file cannot be used"
+        "The file of `admin.token_file` is missing or unreadable, or its first line is not a token of 16 to 1024 visible ASCII characters. `openssl rand -hex 32` makes a good one.";
+    ADMIN_OPEN "E051" "admin side is open to the network"
+        "An admin address that other machines can reach needs `token_file`, so that not everybody sees and changes what runs. Nothing encrypts that connection: keep it inside the management network.";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"
@@ -162,6 +166,8 @@ codes! {
         "It has neither a DNS name in its subject alternative names nor a common name, so only clients that match no other certificate get it, and they refuse it.";
     NO_LOG_DIRECTORY "W014" "directory of a log file is missing"
         "Frontgate makes the file but not its directory, and does not start without it.";
+    NOTHING_KEPT "W020" "nothing survives a restart"
+        "`state_dir` cannot be used, so servers that are drained or in maintenance take traffic again after a restart, and without `admin.token_file` commands cannot change anything. Frontgate runs all the same. `check` sees only that it is not a directory; whether it can be written is told at start.";
 }
 
 /// The reference page, in Markdown.

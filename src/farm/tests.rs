@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::{testing::*, *};
 use crate::site::{self, Limits, Site};
 
-fn site(farms: Vec<site::Farm>) -> Site {
+pub(super) fn site(farms: Vec<site::Farm>) -> Site {
     Site {
         fingerprint: String::new(),
         files: Vec::new(),
@@ -40,7 +40,10 @@ fn site(farms: Vec<site::Farm>) -> Site {
             listen: site::AdminAddress::Unix(PathBuf::from("/nowhere")),
             health: None,
             hosts: Vec::new(),
+            token: None,
+            token_file: "/nowhere".into(),
         },
+        state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: site::Shutdown { delay: Duration::ZERO, drain: Duration::ZERO },
     }
