@@ -22,7 +22,7 @@ use pingora::lb::{
     selection::{BackendIter, BackendSelection},
 };
 
-use super::server::Server;
+use super::{server::Server, state::State};
 
 /// Servers that a request has tried already. Empty, it takes no memory.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +101,9 @@ impl SmoothRoundRobin {
         let slots = self.schedule.iter().skip(start).chain(self.schedule.iter().take(start));
         slots.enumerate().find_map(|(passed, index)| {
             let entry = self.backends.get(*index)?;
-            (entry.1.healthy() && !tried.contains(&entry.1)).then_some((passed + 1, entry))
+            let server = &entry.1;
+            (server.healthy() && server.state() == State::Ready && !tried.contains(server))
+                .then_some((passed + 1, entry))
         })
     }
 

@@ -10,11 +10,13 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use pingora::{connectors::TransportConnector, lb::selection::BackendSelection};
 use tokio::task::JoinHandle;
 
 use super::{
     balance::{SmoothRoundRobin, Tried},
+    orders::Orders,
     probe::{Plan, Probe, keep_probing},
     resolve::keep_resolved,
     server::Server,
@@ -27,6 +29,8 @@ pub struct Farms {
     running: Mutex<HashMap<Arc<str>, Running>>,
     connector: Arc<TransportConnector>,
     tasks: Arc<AtomicUsize>,
+    pub(super) orders: Orders,
+    list: ArcSwap<Vec<Arc<Farm>>>,
 }
 
 /// One farm as a request sees it: its settings and its servers under one configuration.
@@ -47,8 +51,8 @@ impl Farm {
         &self.servers
     }
 
-    /// The next server for a request: weighted round robin over the healthy ones, without those
-    /// in `tried`. `None`: no server is available.
+    /// The next server for a request: weighted round robin over the healthy ones that are ready,
+    /// without those in `tried`. `None`: no server is available.
     pub fn choose(&self, tried: &Tried) -> Option<Arc<Server>> {
         self.selector.choose(tried).cloned()
     }
@@ -76,13 +80,31 @@ impl Default for Farms {
 }
 
 impl Farms {
-    /// No farm yet. Reads the system's certificate authorities.
+    /// No farm yet, and orders that last as long as the process. Reads the system's certificate
+    /// authorities.
     pub fn new() -> Self {
+        Self::with_orders(Orders::default())
+    }
+
+    /// No farm yet, but orders about some.
+    pub fn with_orders(orders: Orders) -> Self {
         Self {
             running: Mutex::default(),
             connector: Arc::new(TransportConnector::new(None)),
             tasks: Arc::default(),
+            orders,
+            list: ArcSwap::default(),
         }
+    }
+
+    /// The farms that run, in the order of the latest site.
+    pub fn list(&self) -> Arc<Vec<Arc<Farm>>> {
+        self.list.load_full()
+    }
+
+    /// While it is held, no farm or server comes or goes.
+    pub(super) fn still(&self) -> impl Sized + '_ {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the running farms in line with `site`: farms and servers appear, change and vanish.
@@ -95,14 +117,18 @@ impl Farms {
     pub fn apply(&self, site: &Site) -> Vec<Arc<Farm>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *running);
-        site.farms
+        let farms: Vec<_> = site
+            .farms
             .iter()
             .map(|spec| {
                 let (now, farm) = self.follow(before.remove(&spec.name).unwrap_or_default(), spec);
                 running.insert(spec.name.clone(), now);
                 Arc::new(farm)
             })
-            .collect()
+            .collect();
+        self.list.store(Arc::new(farms.clone()));
+        self.orders.follow(&keys(&farms));
+        farms
         // What is left in `before` is gone from the site: its tasks stop here.
     }
 
@@ -158,6 +184,9 @@ impl Farms {
 
     fn greet(&self, farm: &site::Farm, spec: &site::Server) -> Tended {
         let server = Arc::new(Server::new(farm, spec.clone()));
+        if let Some(order) = self.orders.get(&(farm.name.clone(), spec.name.clone())) {
+            server.recall(order);
+        }
         let resolver = match &spec.address {
             site::Address::Ip(_) => None,
             site::Address::Name(name) => {
@@ -174,6 +203,12 @@ impl Farms {
             work.await;
         }))
     }
+}
+
+/// What orders about the servers of these farms are filed under.
+fn keys(farms: &[Arc<Farm>]) -> BTreeSet<(Arc<str>, Arc<str>)> {
+    let key = |farm: &Farm, server: &Server| (farm.spec.name.clone(), server.name().clone());
+    farms.iter().flat_map(|farm| farm.servers.iter().map(move |server| key(farm, server))).collect()
 }
 
 /// What keeps one farm running from site to site.

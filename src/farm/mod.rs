@@ -9,22 +9,31 @@
 //! `fall` failures: whoever was never seen alive would be given traffic for `fall` × `interval`.
 //! From then on `fall` failures in a row take a server out and `rise` successes bring it back.
 //! With several probes all have to be content.
+//!
+//! Beside its health a server has a [`State`], which an administrator orders: ready, drain or
+//! maintenance. Orders outlive servers, reloads and the process.
 
 mod balance;
+mod command;
 mod farms;
 mod health;
 mod jitter;
+mod orders;
 mod peer;
 mod probe;
 mod resolve;
 mod server;
+mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use balance::{SmoothRoundRobin, Tried, Turns};
+pub use command::{Changed, Commanded, UnknownTarget};
 pub use farms::{Farm, Farms};
+pub use orders::Orders;
 pub use peer::{Class, group_key, peer, uses_tls};
 pub use resolve::RESOLVE_EVERY;
 pub use server::{InFlight, Server, ServerStatus};
+pub use state::{Order, State};

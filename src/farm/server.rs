@@ -15,7 +15,10 @@ use arc_swap::{ArcSwap, Guard};
 use pingora::lb::{Backend, Extensions};
 use tokio::sync::watch;
 
-use super::health::{Event, Health, Outcome, Thresholds};
+use super::{
+    health::{Event, Health, Outcome, Thresholds},
+    state::{Order, Standing, State},
+};
 use crate::site;
 
 /// One Front End while Frontgate runs. Cheap to read: health is one atomic.
@@ -29,6 +32,7 @@ pub struct Server {
     lookup: watch::Sender<Lookup>,
     available: AtomicBool,
     health: Mutex<Health>,
+    standing: Standing,
     in_flight: AtomicUsize,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -71,6 +75,7 @@ impl Server {
             lookup: watch::Sender::new(if resolved { Lookup::Found } else { Lookup::Pending }),
             available: AtomicBool::new(health.available()),
             health: Mutex::new(health),
+            standing: Standing::new(),
             in_flight: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -102,6 +107,16 @@ impl Server {
     pub fn status(&self) -> ServerStatus {
         let health = self.health();
         ServerStatus { healthy: health.available(), since: health.since(), reason: health.reason() }
+    }
+
+    /// What an administrator wants of it.
+    pub fn state(&self) -> State {
+        self.standing.state()
+    }
+
+    /// The order behind its state; `None` if nobody ever said anything.
+    pub fn order(&self) -> Option<Arc<Order>> {
+        self.standing.order()
     }
 
     /// Counts a request that goes to this server, until the guard is dropped.
@@ -178,6 +193,23 @@ impl Server {
         let now = SystemTime::now();
         self.change(|health| health.observe(0, outcome, Thresholds::AT_ONCE, now));
         self.lookup.send_replace(lookup);
+    }
+
+    /// Takes an order, or that there is none any more; logs a change.
+    pub(crate) fn obey(&self, order: Option<Arc<Order>>) {
+        let told = order.as_ref().map_or_else(|| "ready".to_owned(), |order| order.told());
+        if self.standing.obey(order) {
+            log::info!(target: LOG, "farm {}: server {} is {told}", self.farm, self.name);
+        }
+    }
+
+    /// Takes an order of before this server appeared.
+    pub(crate) fn recall(&self, order: Arc<Order>) {
+        let (told, since) = (order.told(), humantime::format_rfc3339_seconds(order.since));
+        if self.standing.obey(Some(order)) {
+            let Self { farm, name, .. } = self;
+            log::info!(target: LOG, "farm {farm}: server {name} is still {told} (since {since})");
+        }
     }
 
     fn change(&self, step: impl FnOnce(Health) -> (Health, Option<Event>)) {

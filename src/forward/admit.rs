@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, respond};
 use crate::{
-    farm::Farm,
+    farm::{Farm, State},
     guard::{HeadLimits, inspect_h2},
     listen::{self, Connection, Handle},
     pin::{self, Holds, Verdict},
@@ -214,6 +214,9 @@ fn hold(
     ctx.close |= holds.recheck(&live.site);
     let home = holds.server(name);
     let home = home.and_then(|home| farm.servers().iter().find(|s| *s.name() == home).cloned());
+    // A drained home is kept, that is what draining is; one in maintenance is out. The sign-in
+    // ends with the connection to it: one more answer, from another server.
+    let home = home.filter(|home| home.state() != State::Maintenance);
     ctx.homed = home.is_some();
     ctx.server = home.or_else(|| farm.choose(&ctx.tried));
     let Some(server) = &ctx.server else { return Ok(()) };
