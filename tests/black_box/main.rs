@@ -8,6 +8,7 @@
 mod support;
 
 mod apache;
+mod control;
 mod duplex;
 mod farm;
 mod http2;
