@@ -131,7 +131,10 @@ fn who() -> String {
     let named = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let user = named("SUDO_USER").or_else(|| named("USER"));
     // SAFETY: getuid(2) cannot fail.
-    let user = user.unwrap_or_else(|| format!("uid{}", unsafe { libc::getuid() }));
+    let user = user.unwrap_or_else(|| match unsafe { libc::getuid() } {
+        0 => "root".to_owned(),
+        uid => format!("uid{uid}"),
+    });
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match host.trim() {
         "" => user,
