@@ -18,3 +18,4 @@ pub mod reason;
 pub mod route;
 pub mod runtime;
 pub mod site;
+pub mod store;

@@ -1,9 +1,17 @@
-//! The admin side: for now the health endpoints. It listens on loopback or a Unix socket, apart
-//! from traffic.
+//! The admin side: health endpoints and the API, apart from traffic, on loopback or a Unix socket
+//! unless a token guards it.
 
+mod answer;
+mod api;
+mod app;
 mod client;
+mod context;
+mod guard;
 mod health;
 mod server;
+mod view;
 
-pub use client::get;
+pub use client::{Ask, get};
+pub use context::Context;
 pub use server::{Running, start};
+pub use view::{ChangedRow, Done, OrderBody, ProblemBody, ServerRow, Servers};

@@ -3,11 +3,11 @@
 use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::Context as _;
 use log::{info, warn};
 use pingora::{
     apps::ServerApp,
@@ -21,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::health::Health;
+use super::{
+    app::{Access, App, Peer, Visit},
+    context::Context,
+};
 use crate::{
     listen::bind,
     site::{Admin, AdminAddress},
@@ -50,8 +53,8 @@ impl Running {
 /// Starts the admin listener and, where there is one, the health listener.
 ///
 /// # Errors
-/// An address cannot be bound.
-pub fn start(admin: &Admin, ready: &Arc<AtomicBool>) -> anyhow::Result<Vec<Running>> {
+/// An address cannot be bound, or no token can be made.
+pub fn start(admin: &Admin, context: &Arc<Context>) -> anyhow::Result<Vec<Running>> {
     let mut hosts = admin.hosts.clone();
     hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(str::to_owned));
     if let AdminAddress::Tcp(address) = &admin.listen {
@@ -59,12 +62,13 @@ pub fn start(admin: &Admin, ready: &Arc<AtomicBool>) -> anyhow::Result<Vec<Runni
         let host = authority.rsplit_once(':').map_or("", |(host, _)| host);
         hosts.push(host.to_owned());
     }
-    let on_admin = Health { ready: ready.clone(), hosts: Some(hosts) };
+    let access = Access { token: context.token(admin)?, to_read: !admin.listen.is_local() };
+    let on_admin = App { context: context.clone(), hosts: Some(hosts), api: Some(access) };
     // Bound first, all of them: where one fails, none is left running.
     let mut doors = vec![(bind_door("admin", &admin.listen)?, on_admin)];
     if let Some(address) = &admin.health {
         // Orchestrators ask by the pod's address, and there is nothing to steal here.
-        let open = Health { ready: ready.clone(), hosts: None };
+        let open = App { context: context.clone(), hosts: None, api: None };
         doors.push((bind_door("health", address)?, open));
     }
     Ok(doors.into_iter().map(|(door, app)| run(door, app)).collect())
@@ -77,11 +81,21 @@ enum Door {
 }
 
 impl Door {
-    async fn accept(&self) -> std::io::Result<L4Stream> {
-        match self {
-            Self::Tcp(socket) => socket.accept().await.map(|(stream, _)| stream.into()),
-            Self::Unix(socket) => socket.accept().await.map(|(stream, _)| stream.into()),
-        }
+    /// The next connection, and who is there.
+    async fn accept(&self) -> std::io::Result<(L4Stream, Peer)> {
+        Ok(match self {
+            Self::Tcp(socket) => {
+                let (stream, client) = socket.accept().await?;
+                let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
+                (stream.into(), Peer { from: client.to_string(), local })
+            }
+            Self::Unix(socket) => {
+                let (stream, _) = socket.accept().await?;
+                let user = stream.peer_cred().map_or("?".to_owned(), |peer| peer.uid().to_string());
+                let from = format!("the Unix socket, user {user}");
+                (stream.into(), Peer { from, local: None })
+            }
+        })
     }
 }
 
@@ -103,7 +117,7 @@ fn bind_door(what: &str, address: &AdminAddress) -> anyhow::Result<Door> {
     })
 }
 
-fn run(door: Door, app: Health) -> Running {
+fn run(door: Door, app: App) -> Running {
     let (stop, shutdown) = watch::channel(false);
     let accepting = tokio::spawn(accept_all(door, Arc::new(app), shutdown));
     Running { stop, accepting }
@@ -121,7 +135,7 @@ fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
     Ok(socket)
 }
 
-async fn accept_all(door: Door, app: Arc<Health>, mut shutdown: ShutdownWatch) {
+async fn accept_all(door: Door, app: Arc<App>, mut shutdown: ShutdownWatch) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -129,8 +143,8 @@ async fn accept_all(door: Door, app: Arc<Health>, mut shutdown: ShutdownWatch) {
             _ = shutdown.wait_for(|stop| *stop) => return,
             accepted = door.accept() => accepted,
         };
-        let stream: Stream = match accepted {
-            Ok(stream) => Box::new(stream),
+        let (stream, peer): (Stream, _) = match accepted {
+            Ok((stream, peer)) => (Box::new(stream), peer),
             Err(e) => {
                 warn!("admin: accept: {e}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -141,9 +155,9 @@ async fn accept_all(door: Door, app: Arc<Health>, mut shutdown: ShutdownWatch) {
         // time, and when all places are taken the newest is closed, not made to wait.
         // Test: idle_connections_do_not_silence_the_health_listener
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (app, shutdown) = (app.clone(), shutdown.clone());
+        let (visit, shutdown) = (Arc::new(Visit { app: app.clone(), peer }), shutdown.clone());
         tokio::spawn(async move {
-            let _ = timeout(PATIENCE, app.process_new(stream, &shutdown)).await;
+            let _ = timeout(PATIENCE, visit.process_new(stream, &shutdown)).await;
             drop(place);
         });
     }

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use super::admin::address;
 use crate::{admin, config, site::AdminAddress};
 
 /// Ask a running Frontgate whether it is ready.
@@ -48,11 +49,4 @@ fn configured(path: Option<PathBuf>) -> AdminAddress {
         Some(admin) => admin.health.unwrap_or(admin.listen),
         None => AdminAddress::Tcp(([127, 0, 0, 1], 9180).into()),
     }
-}
-
-fn address(text: &str) -> Result<AdminAddress, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(AdminAddress::Unix(path.into()));
-    }
-    text.parse().map(AdminAddress::Tcp).map_err(|_| "want ADDRESS:PORT or unix:/PATH".to_owned())
 }

@@ -1,8 +1,11 @@
 //! The command line. One file a command.
 
+mod admin;
 pub mod check;
 mod healthcheck;
 pub mod lab;
+mod order;
+mod table;
 
 use std::{
     io::{self, Write},
@@ -25,10 +28,16 @@ struct Cli {
 enum Command {
     /// Check the configuration without starting anything
     Check(check::CheckArgs),
+    /// Take a server out gently: no new clients; those it has stay
+    Drain(order::OrderArgs),
     /// Ask a running Frontgate whether it is ready (for containers and keepalived)
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Run Frontgate in front of simulated Front Ends
     Lab(lab::LabArgs),
+    /// Take a server out at once
+    Maintain(order::OrderArgs),
+    /// Bring a server back
+    Ready(order::OrderArgs),
     /// Serve
     Run(RunArgs),
     /// Tell the version
@@ -54,11 +63,14 @@ struct VersionArgs {
 pub fn main() -> i32 {
     let code = match Cli::parse_from(old_hands(std::env::args_os().collect())).command {
         Command::Check(args) => check::run(args),
+        Command::Drain(args) => order::run("drain", &args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Lab(args) => {
             start_log("warn");
             lab::run(args, crate::runtime::run)
         }
+        Command::Maintain(args) => order::run("maintain", &args),
+        Command::Ready(args) => order::run("ready", &args),
         Command::Run(args) => {
             start_log("warn,frontgate=info");
             crate::runtime::run(&crate::config::path(args.config.as_deref()))

@@ -136,6 +136,10 @@ codes! {
         "Only one certificate can answer clients that ask for no known name.";
     LOG_FILE "E044" "log file cannot be written"
         "The path of a log leads to something that is not a file.";
+    TOKEN_FILE "E050" "token file cannot be used"
+        "The file of `admin.token_file` is missing or unreadable, or its first line is not a token of 16 to 1024 visible ASCII characters. `openssl rand -hex 32` makes a good one.";
+    ADMIN_OPEN "E051" "admin side is open to the network"
+        "An admin address that other machines can reach needs `token_file`, so that not everybody sees and changes what runs. Nothing encrypts that connection: keep it inside the management network.";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"
@@ -168,6 +172,8 @@ codes! {
         "Whoever comes from `trusted_proxies` says who the client is, and with that whom limits, lists and logs are about. List the addresses of your own proxies only.";
     FOREIGN_HEALTH "W016" "protocol without a health of its own"
         "The path belongs to one protocol of Exchange, its farm to another one. Exchange takes each protocol of a server out of service on its own: requests then go on to a server that cannot answer them, or stay away from one that could.";
+    NOTHING_KEPT "W017" "nothing survives a restart"
+        "`state_dir` cannot be used, so servers that are drained or in maintenance take traffic again after a restart, and without `admin.token_file` commands cannot change anything. Frontgate runs all the same. `check` sees only that it is not a directory; whether it can be written is told at start.";
 }
 
 /// The reference page, in Markdown.

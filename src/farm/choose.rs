@@ -3,12 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{
-    Farm, Tried,
-    balance::mix,
-    queue::Refused,
-    server::{InFlight, Server},
-};
+use super::{Farm, Tried, balance::mix, in_flight::InFlight, queue::Refused, server::Server};
 
 /// What a request brings to the choice.
 #[derive(Clone, Copy, Debug)]
@@ -101,18 +96,19 @@ impl Farm {
 fn takes(server: &Server, round: Round, key: u64, now: impl FnOnce() -> Instant) -> bool {
     match round {
         Round::Usual => !server.backup() && server.open() && ramped(server, key, now),
-        Round::Cold => !server.backup() && server.open() && server.is_cold(),
+        Round::Cold => !server.backup() && server.open() && server.warmth().is_cold(),
         Round::Backup => server.backup() && server.open(),
-        Round::Doubtful => server.healthy() && server.weight() > 0,
+        Round::Doubtful => server.enabled(),
     }
 }
 
 /// Whether a server that came back just now takes this one: its share grows with time. By a hash
 /// of the key, so that a key that moved back does not move again.
 fn ramped(server: &Server, key: u64, now: impl FnOnce() -> Instant) -> bool {
-    if !server.is_cold() {
+    let warmth = server.warmth();
+    if !warmth.is_cold() {
         return true;
     }
     let draw = (mix(key ^ server.id()) >> 11) as f64 / (1u64 << 53) as f64;
-    server.warmth(now()).is_none_or(|share| draw < share)
+    warmth.share(now()).is_none_or(|share| draw < share)
 }

@@ -83,8 +83,7 @@ impl Farm {
             _ => return None,
         };
         let server = self.servers.iter().find(|s| s.id() == server)?;
-        let goes_on = server.healthy() && server.standing().keeps();
-        goes_on.then(|| Home { server: server.clone(), told })
+        server.keeps().then(|| Home { server: server.clone(), told })
     }
 
     /// The client keeps this server from now on; returns the cookie that it needs for that.

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use pingora::connectors::TransportConnector;
 use tokio::task::JoinHandle;
 
@@ -17,6 +18,7 @@ use super::{
     Farm, Kept,
     balance::Selector,
     cookie::{Cookies, Keys},
+    orders::Orders,
     probe::{Plan, Probe, keep_probing},
     resolve::keep_resolved,
     server::Server,
@@ -34,6 +36,8 @@ pub struct Farms {
     pulse: OnceLock<Task>,
     connector: Arc<TransportConnector>,
     tasks: Arc<AtomicUsize>,
+    pub(super) orders: Orders,
+    list: ArcSwap<Vec<Arc<Farm>>>,
 }
 
 impl Default for Farms {
@@ -43,15 +47,33 @@ impl Default for Farms {
 }
 
 impl Farms {
-    /// No farm yet. Reads the system's certificate authorities.
+    /// No farm yet, and orders that last as long as the process. Reads the system's certificate
+    /// authorities.
     pub fn new() -> Self {
+        Self::with_orders(Orders::default())
+    }
+
+    /// No farm yet, but orders about some.
+    pub fn with_orders(orders: Orders) -> Self {
         Self {
             running: Arc::default(),
             keys: Mutex::default(),
             pulse: OnceLock::new(),
             connector: Arc::new(TransportConnector::new(None)),
             tasks: Arc::default(),
+            orders,
+            list: ArcSwap::default(),
         }
+    }
+
+    /// The farms that run, in the order of the latest site.
+    pub fn list(&self) -> Arc<Vec<Arc<Farm>>> {
+        self.list.load_full()
+    }
+
+    /// While it is held, no farm or server comes or goes.
+    pub(super) fn still(&self) -> impl Sized + '_ {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the running farms in line with `site`: farms and servers appear, change and vanish.
@@ -67,7 +89,8 @@ impl Farms {
         keys.follow(site.affinity_key);
         let mut running = lock(&self.running);
         let mut before = std::mem::take(&mut *running);
-        site.farms
+        let farms: Vec<_> = site
+            .farms
             .iter()
             .map(|spec| {
                 let now = self.follow(before.remove(&spec.name), spec, &keys);
@@ -75,7 +98,10 @@ impl Farms {
                 running.insert(spec.name.clone(), now);
                 farm
             })
-            .collect()
+            .collect();
+        self.list.store(Arc::new(farms.clone()));
+        self.orders.follow(&names(&farms));
+        farms
         // What is left in `before` is gone from the site: its tasks stop here.
     }
 
@@ -153,6 +179,9 @@ impl Farms {
 
     fn greet(&self, farm: &site::Farm, spec: &site::Server, kept: &Kept) -> Tended {
         let server = Arc::new(Server::new(farm, spec.clone(), kept.queue.clone()));
+        if let Some(order) = self.orders.get(&(farm.name.clone(), spec.name.clone())) {
+            server.recall(order);
+        }
         let resolver = match &spec.address {
             site::Address::Ip(_) => None,
             site::Address::Name(name) => {
@@ -169,6 +198,12 @@ impl Farms {
             work.await;
         }))
     }
+}
+
+/// What orders about the servers of these farms are filed under.
+fn names(farms: &[Arc<Farm>]) -> BTreeSet<(Arc<str>, Arc<str>)> {
+    let key = |farm: &Farm, server: &Server| (farm.spec.name.clone(), server.name().clone());
+    farms.iter().flat_map(|farm| farm.servers.iter().map(move |server| key(farm, server))).collect()
 }
 
 /// What keeps one farm running from site to site.

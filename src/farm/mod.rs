@@ -9,39 +9,50 @@
 //! `fall` failures: whoever was never seen alive would be given traffic for `fall` × `interval`.
 //! From then on `fall` failures in a row take a server out and `rise` successes bring it back.
 //! With several probes all have to be content.
+//!
+//! Beside its health a server has a [`State`], which an administrator orders: ready, drain or
+//! maintenance. Orders outlive servers, reloads and the process.
 
 mod affinity;
 mod balance;
 mod choose;
+mod command;
 mod cookie;
 #[allow(clippy::module_inception)]
 mod farm;
 mod farms;
 mod health;
+mod in_flight;
 mod jitter;
 mod key;
 mod load;
+mod orders;
 mod passive;
 mod peer;
 mod probe;
 mod queue;
-mod ramp;
 mod resolve;
 mod server;
+mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod warmth;
 
 pub use balance::Tried;
 pub use choose::{Choice, Wish};
+pub use command::{Changed, Commanded, UnknownTarget};
 use farm::Kept;
 pub use farm::{Farm, Home};
 pub use farms::Farms;
+pub use in_flight::{InFlight, Pinned, Tunnel};
 pub use key::key;
 pub use load::Counters;
+pub use orders::Orders;
 pub use passive::{Failure, Standing};
 pub use peer::{Class, group_key, peer, uses_tls};
 pub use queue::Refused;
 pub use resolve::RESOLVE_EVERY;
-pub use server::{InFlight, Pinned, Server, ServerStatus, Tunnel};
+pub use server::{Server, ServerStatus};
+pub use state::{Order, State};

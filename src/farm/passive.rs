@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,6 +38,16 @@ impl Standing {
             2 => Self::Gently,
             3 => Self::Out,
             _ => Self::Fine,
+        }
+    }
+
+    /// `fine`, `probation`, `gently` or `out`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Probation => "probation",
+            Self::Gently => "gently",
+            Self::Out => "out",
         }
     }
 
@@ -174,10 +187,35 @@ impl Record {
         self.standing = Standing::Probation;
         (self, Some(Event::Retried))
     }
+}
 
-    /// The administrator, or a new policy, wants to hear nothing of the past.
-    pub(crate) fn forgive(self) -> Self {
-        Self::default()
+/// The record of one running server. Its standing is one atomic.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    standing: AtomicU8,
+    record: Mutex<Record>,
+}
+
+impl Judgement {
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::from_bits(self.standing.load(Ordering::Relaxed))
+    }
+
+    /// Takes one step.
+    pub(crate) fn change(
+        &self,
+        step: impl FnOnce(Record) -> (Record, Option<Event>),
+    ) -> Option<Event> {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, event) = step(std::mem::take(&mut *record));
+        self.standing.store(next.standing() as u8, Ordering::Relaxed);
+        *record = next;
+        event
+    }
+
+    /// An administrator wants to hear nothing of the past.
+    pub(crate) fn forgive(&self) {
+        self.change(|_| (Record::default(), None));
     }
 }
 
@@ -295,7 +333,11 @@ mod tests {
         }
         let (record, event) = record.failed(Failure::Reset, &policy, true, now);
         assert!(event.is_some() && record.standing() == Standing::Out);
-        assert_eq!(record.forgive(), Record::default());
+        let judgement = Judgement::default();
+        judgement.change(|_| (record, None));
+        assert_eq!(judgement.standing(), Standing::Out);
+        judgement.forgive();
+        assert_eq!(judgement.standing(), Standing::Fine);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::{
     Farm, Tried,
     choose::{Choice, Wish},
-    server::InFlight,
+    in_flight::InFlight,
 };
 
 /// Why a request got no place.

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -17,10 +17,12 @@ use tokio::sync::watch;
 
 use super::{
     health::{Event, Health, Outcome, Thresholds},
+    in_flight::InFlight,
     load::{Counters, Load},
-    passive::{self, Failure, Record, Standing},
+    passive::{self, Failure, Judgement, Standing},
     queue::Queue,
-    ramp,
+    state::{Order, Ordered, State},
+    warmth::Warmth,
 };
 use crate::site;
 
@@ -39,22 +41,15 @@ pub struct Server {
     weight: AtomicU32,
     backup: AtomicBool,
     max_requests: AtomicUsize,
-    /// What live traffic says: the number of a [`Standing`].
-    standing: AtomicU8,
-    record: Mutex<Record>,
-    /// Whether its share still grows, and since when.
-    cold: AtomicBool,
-    warming: Mutex<Warming>,
+    /// What an administrator wants of it.
+    ordered: Ordered,
+    /// What live traffic says about it.
+    judgement: Judgement,
+    /// Its share after it came back.
+    warmth: Warmth,
     load: Load,
     /// Requests that wait for a place in its farm.
     queue: Arc<Queue>,
-}
-
-/// Slow start: how long it takes, and since when it does.
-#[derive(Clone, Copy, Debug, Default)]
-struct Warming {
-    since: Option<Instant>,
-    slow_start: Duration,
 }
 
 /// How far the looking up of a server's name got.
@@ -101,10 +96,9 @@ impl Server {
             lookup: watch::Sender::new(if resolved { Lookup::Found } else { Lookup::Pending }),
             available: AtomicBool::new(health.available()),
             health: Mutex::new(health),
-            standing: AtomicU8::default(),
-            record: Mutex::default(),
-            cold: AtomicBool::new(false),
-            warming: Mutex::default(),
+            ordered: Ordered::new(),
+            judgement: Judgement::default(),
+            warmth: Warmth::default(),
             load: Load::default(),
             queue,
         }
@@ -139,7 +133,7 @@ impl Server {
             since: health.since(),
             reason: health.reason(),
             standing: self.standing(),
-            share: self.warmth(Instant::now()),
+            share: self.warmth.share(Instant::now()),
         }
     }
 
@@ -155,12 +149,32 @@ impl Server {
 
     /// What live traffic says about it.
     pub fn standing(&self) -> Standing {
-        Standing::from_bits(self.standing.load(Ordering::Relaxed))
+        self.judgement.standing()
+    }
+
+    /// What an administrator wants of it.
+    pub fn state(&self) -> State {
+        self.ordered.state()
+    }
+
+    /// The order behind its state; `None` if nobody ever said anything.
+    pub fn order(&self) -> Option<Arc<Order>> {
+        self.ordered.order()
+    }
+
+    /// Whether probes and administrators let it take new clients, whatever live traffic says.
+    pub fn enabled(&self) -> bool {
+        self.healthy() && self.weight() > 0 && self.state() == State::Ready
     }
 
     /// Whether it takes new clients, full or not.
     pub fn open(&self) -> bool {
-        self.healthy() && self.weight() > 0 && self.standing().takes()
+        self.enabled() && self.standing().takes()
+    }
+
+    /// Whether clients that affinity brings stay: also at a drained server, or one with weight 0.
+    pub fn keeps(&self) -> bool {
+        self.healthy() && self.state() != State::Maintenance && self.standing().keeps()
     }
 
     /// Whether it has as many requests as it may have.
@@ -181,7 +195,7 @@ impl Server {
             running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         }
         self.load.begun();
-        Some(InFlight { server: self.clone() })
+        Some(InFlight::new(self.clone()))
     }
 
     /// Requests running right now.
@@ -213,10 +227,10 @@ impl Server {
         &self.load
     }
 
-    /// Counts a client connection that owns a connection to it, until the guard is dropped.
-    pub fn pinned(self: &Arc<Self>) -> Pinned {
-        self.load.pinned(true);
-        Pinned(self.clone())
+    /// A request's place is free again.
+    pub(super) fn ended(&self) {
+        self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.queue.pump();
     }
 
     /// Returns when the name was looked up once, successfully or not; at once for an IP address.
@@ -257,7 +271,7 @@ impl Server {
         self.weight.store(spec.weight, Ordering::Relaxed);
         self.backup.store(spec.backup, Ordering::Relaxed);
         self.max_requests.store(spec.max_requests, Ordering::Relaxed);
-        self.warming().slow_start = farm.slow_start;
+        self.warmth.follow(farm.slow_start);
         self.spec.store(Arc::new(spec));
         self.change(|health| health.with_probes(farm.probes.len(), SystemTime::now()));
     }
@@ -277,62 +291,60 @@ impl Server {
         self.lookup.send_replace(lookup);
     }
 
+    /// Takes an order, or that there is none any more; logs a change. A server that is ready again
+    /// starts anew: what live traffic said before is forgotten.
+    pub(crate) fn obey(&self, order: Option<Arc<Order>>) {
+        let told = order.as_ref().map_or_else(|| "ready".to_owned(), |order| order.told());
+        if self.ordered.obey(order) {
+            log::info!(target: LOG, "farm {}: server {} is {told}", self.farm, self.name);
+            if self.state() == State::Ready {
+                self.judgement.forgive();
+                self.warm_up();
+                self.queue.pump();
+            }
+        }
+    }
+
+    /// Takes an order of before this server appeared.
+    pub(crate) fn recall(&self, order: Arc<Order>) {
+        let (told, since) = (order.told(), humantime::format_rfc3339_seconds(order.since));
+        if self.ordered.obey(Some(order)) {
+            let Self { farm, name, .. } = self;
+            log::info!(target: LOG, "farm {farm}: server {name} is still {told} (since {since})");
+        }
+    }
+
     /// An exchange with it failed in a way that the farm counts. `room`: whether the farm can do
     /// without it.
     pub(crate) fn failed(&self, failure: Failure, policy: &site::Passive, room: bool) {
         let now = Instant::now();
-        self.judge(|record| record.failed(failure, policy, room, now));
+        self.tell(self.judgement.change(|record| record.failed(failure, policy, room, now)));
     }
 
     /// An exchange with it went well.
     pub(crate) fn succeeded(&self) {
-        // Only on probation does it matter, and then seldom for long.
-        if self.standing() == Standing::Probation {
-            self.judge(|record| record.succeeded(Instant::now()));
-        }
+        self.tell(self.judgement.change(|record| record.succeeded(Instant::now())));
     }
 
     /// Brings everything up to date that goes by time alone; to be called every `period`.
     pub(crate) fn pulse(&self, period: Duration, now: Instant) {
         self.load.pulse(period);
+        self.warmth.tick(now);
         if !self.standing().takes() {
-            self.judge(|record| record.tick(now));
-        }
-        if self.is_cold() && self.warmth(now).is_none() {
-            self.cold.store(false, Ordering::Relaxed);
+            self.tell(self.judgement.change(|record| record.tick(now)));
         }
     }
 
-    /// Whether its share still grows.
-    pub(crate) fn is_cold(&self) -> bool {
-        self.cold.load(Ordering::Relaxed)
-    }
-
-    /// Its share while that grows.
-    pub(crate) fn warmth(&self, now: Instant) -> Option<f64> {
-        if !self.is_cold() {
-            return None;
-        }
-        let Warming { since, slow_start } = *self.warming();
-        ramp::share(since?, slow_start, now)
+    pub(crate) fn warmth(&self) -> &Warmth {
+        &self.warmth
     }
 
     /// Its share grows anew from now on, if the farm wants that.
     pub(crate) fn warm_up(&self) {
-        let mut warming = self.warming();
-        warming.since = Some(Instant::now());
-        self.cold.store(!warming.slow_start.is_zero(), Ordering::Relaxed);
+        self.warmth.begin(Instant::now());
     }
 
-    fn warming(&self) -> MutexGuard<'_, Warming> {
-        self.warming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn judge(&self, step: impl FnOnce(Record) -> (Record, Option<passive::Event>)) {
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, event) = step(std::mem::take(&mut *record));
-        self.standing.store(next.standing() as u8, Ordering::Relaxed);
-        *record = next;
+    fn tell(&self, event: Option<passive::Event>) {
         let Self { farm, name, .. } = self;
         match event {
             Some(passive::Event::Ejected(out, why)) => {
@@ -387,82 +399,12 @@ impl Server {
 /// Target of every line about farms and servers.
 pub(crate) const LOG: &str = "frontgate::farm";
 
-/// A request's place at a server; counts until it is dropped.
-#[derive(Debug)]
-pub struct InFlight {
-    server: Arc<Server>,
-}
-
-impl InFlight {
-    /// The server it is at.
-    pub fn server(&self) -> &Arc<Server> {
-        &self.server
-    }
-
-    /// Counts the request as failed.
-    pub fn fail(&self) {
-        self.server.load.failed();
-    }
-
-    /// Counts a tunnel (WebSocket), until the guard is dropped.
-    pub fn tunnel(&self) -> Tunnel {
-        self.server.load.tunnel(true);
-        Tunnel(self.server.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.server.load.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.server.queue.pump();
-    }
-}
-
-/// A client connection that owns a connection to a server; counts until it is dropped.
-#[derive(Debug)]
-pub struct Pinned(Arc<Server>);
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        self.0.load.pinned(false);
-    }
-}
-
-/// A tunnel through a server; counts until it is dropped.
-#[derive(Debug)]
-pub struct Tunnel(Arc<Server>);
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.0.load.tunnel(false);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::super::testing::{farm, named, server};
     use super::*;
-
-    #[test]
-    fn a_request_in_flight_counts_until_it_is_dropped() {
-        let server = server("fe01");
-        let first = server.begin().unwrap();
-        let second = server.begin().unwrap();
-        second.fail();
-        let pin = server.pinned();
-        let tunnel = first.tunnel();
-        let seen = |c: Counters| {
-            (c.in_flight, c.requests, c.failures, c.pins, c.websockets, c.websockets_total)
-        };
-        assert_eq!(seen(server.counters()), (2, 2, 1, 1, 1, 1));
-        drop(tunnel);
-        drop(pin);
-        drop(first);
-        drop(second);
-        assert_eq!(seen(server.counters()), (0, 2, 1, 0, 0, 1));
-    }
 
     #[test]
     fn lines_name_farm_server_reason_and_time() {

@@ -32,6 +32,7 @@ use tokio::{
 };
 
 use super::{
+    Choice, Farm as Running, Tried, Wish,
     health::{Outcome, Thresholds},
     server::Server,
 };
@@ -55,6 +56,15 @@ pub(crate) fn server(name: &str) -> Arc<Server> {
 pub(crate) fn server_weighing(name: &str, weight: u32) -> Arc<Server> {
     let farm = Farm { probes: vec![tcp(9)], ..farm("lyncweb", &[name]) };
     Arc::new(Server::new(&farm, Spec { weight, ..farm.servers[0].clone() }, Arc::default()))
+}
+
+/// The server that the next request gets, or none.
+pub(crate) fn chosen(farm: &Running) -> Option<String> {
+    let wish = Wish { key: farm.random_key(), home: None, tried: &Tried::default() };
+    match farm.choose(&wish) {
+        Choice::Place(place) => Some(place.server().name().to_string()),
+        Choice::Busy | Choice::Nobody => None,
+    }
 }
 
 /// A farm without probes whose servers are all at 127.0.0.1.

@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 
 use super::Ctx;
 use crate::{
-    farm::{self, Farm, Home, Refused, Server, Wish},
+    farm::{self, Farm, Home, Refused, Server, State, Wish},
     listen::{Connection, Handle},
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
@@ -101,10 +101,13 @@ fn hold(ctx: &mut Ctx, connection: &Connection) -> Arc<Holds> {
 }
 
 /// The server that a client connection is pinned to in this farm. It goes on there also when
-/// probes say that the server is down: its connection may stand.
+/// probes say that the server is down: its connection may stand. A drained server is kept, that is
+/// what draining is; one in maintenance is out, and the sign-in ends with the connection to it:
+/// one more answer, from another server.
 fn pin_of(holds: &Holds, farm: &Farm) -> Option<Arc<Server>> {
     let home = holds.server(&farm.spec().name)?;
-    farm.servers().iter().find(|server| *server.name() == home).cloned()
+    let server = farm.servers().iter().find(|server| *server.name() == home)?;
+    (server.state() != State::Maintenance).then(|| server.clone())
 }
 
 /// A pinned connection: its server is chosen once, and keeps its place in the count.

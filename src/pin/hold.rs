@@ -75,14 +75,14 @@ impl Holds {
         let mut all = self.lock();
         if let Some(hold) = all.iter_mut().find(|h| h.farm == farm.name) {
             hold.server = Server::clone(&server.spec());
-            hold._pinned = server.pinned();
+            hold._pinned = Pinned::at(server);
             hold.place = place.or(hold.place.take());
             return;
         }
         all.push(Hold {
             farm: farm.name.clone(),
             server: Server::clone(&server.spec()),
-            _pinned: server.pinned(),
+            _pinned: Pinned::at(server),
             bridge: farm.bridge,
             tls: farm.tls.digest,
             rule: (rule.host.clone(), rule.path.clone()),

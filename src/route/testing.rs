@@ -55,7 +55,10 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
             listen: AdminAddress::Unix("admin".into()),
             health: None,
             hosts: Vec::new(),
+            token: None,
+            token_file: "/nowhere".into(),
         },
+        state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: Shutdown { delay: second, drain: second },
     }

@@ -60,20 +60,15 @@ impl View for SiteView {
 /// Builds snapshots; keeps what must not change with each of them.
 pub(super) struct Builder {
     pub(super) view: Arc<SiteView>,
-    farms: Farms,
+    farms: Arc<Farms>,
     pub(super) pins: Arc<Pins>,
     /// By settings: an acceptor that stays keeps the keys of its session tickets.
     acceptors: Mutex<HashMap<ListenerTls, SslAcceptor>>,
 }
 
 impl Builder {
-    pub(super) fn new() -> Self {
-        Self {
-            view: Arc::default(),
-            farms: Farms::new(),
-            pins: Arc::default(),
-            acceptors: Mutex::default(),
-        }
+    pub(super) fn new(farms: Arc<Farms>) -> Self {
+        Self { view: Arc::default(), farms, pins: Arc::default(), acceptors: Mutex::default() }
     }
 
     /// Everything that can fail comes before the farms are touched.

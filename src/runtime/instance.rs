@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use log::{error, info};
+use log::{error, info, warn};
 use pingora::proxy::HttpProxy;
 use tokio::sync::Mutex;
 
@@ -25,11 +25,14 @@ use super::{
 };
 use crate::{
     admin,
+    config::code,
+    farm::{Farms, Orders},
     forward::{Current, Forward, Live},
     listen::{self, Connections, Running},
     observe::AccessLog,
     pin::{Pins, UNPROVED},
     site::{self, Listener, Site},
+    store::Store,
 };
 
 /// Rules that are told at start, so that ten thousand do not drown the rest.
@@ -43,6 +46,8 @@ pub(super) struct Instance {
     pub(super) connections: Arc<Connections>,
     /// Ready for traffic: told by `/readyz`.
     pub(super) ready: Arc<AtomicBool>,
+    /// What the admin side knows.
+    context: Arc<admin::Context>,
     builder: Builder,
     proxy: Arc<HttpProxy<Forward>>,
     running: std::sync::Mutex<HashMap<SocketAddr, Running>>,
@@ -58,9 +63,12 @@ impl Instance {
             sockets.push((listener.clone(), bind(listener)?));
         }
         let log = AccessLog::open(&site.access_log).context("access log")?;
-        let builder = Builder::new();
+        let store = open_store(&site);
+        let farms = Arc::new(Farms::with_orders(Orders::load(store.clone())));
+        let builder = Builder::new(farms.clone());
         let ready = Arc::new(AtomicBool::new(false));
-        let admin = admin::start(&site.admin, &ready)?;
+        let context = Arc::new(admin::Context::new(ready.clone(), farms, store));
+        let admin = admin::start(&site.admin, &context)?;
         let current = Arc::new(Current::new(builder.live(site.clone()).await?, log));
         builder.view.show(&current);
         let instance = Self {
@@ -69,6 +77,7 @@ impl Instance {
             current,
             connections: Arc::default(),
             ready,
+            context,
             builder,
             running: std::sync::Mutex::default(),
             admin: Mutex::new(admin),
@@ -231,10 +240,10 @@ impl Instance {
         for running in admin.drain(..) {
             running.close().await;
         }
-        match admin::start(new, &self.ready) {
+        match admin::start(new, &self.context) {
             Ok(started) => *admin = started,
             Err(error) => {
-                *admin = admin::start(old, &self.ready)?;
+                *admin = admin::start(old, &self.context)?;
                 return Err(error);
             }
         }
@@ -269,6 +278,20 @@ impl Instance {
     fn listeners(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Running>> {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// The state directory. Frontgate runs without one, but says what that means.
+fn open_store(site: &Site) -> Arc<Store> {
+    let (store, usable) = Store::open(&site.state_dir);
+    if let Err(error) = usable {
+        let (code, dir) = (code::NOTHING_KEPT, site.state_dir.display());
+        warn!(
+            "warning[{}]: {}: state_dir {dir} cannot be used: {error}; name another one, or let \
+             this user write there",
+            code.id, code.title
+        );
+    }
+    Arc::new(store)
 }
 
 /// Cuts the pins that never become sign-ins.

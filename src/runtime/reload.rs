@@ -54,6 +54,7 @@ fn needs_restart(old: &Site, new: &Site) {
     let changed = [
         ("workers", old.workers != new.workers),
         ("limits.pins", old.limits.pins != new.limits.pins),
+        ("state_dir", old.state_dir != new.state_dir),
     ];
     for (what, _) in changed.iter().filter(|(_, changed)| *changed) {
         warn!("needs_restart: {what} changed; the old value stays until the next start");

@@ -7,6 +7,7 @@ mod farm;
 mod listener;
 pub mod path;
 mod rule;
+mod token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,6 +19,7 @@ pub use farm::{
 };
 pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
 pub use rule::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes};
+pub use token::Token;
 
 /// The compiled, immutable configuration.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct Site {
     pub access_log: AccessLog,
     /// Where the admin and health endpoints listen.
     pub admin: Admin,
+    /// Directory for what survives a restart.
+    pub state_dir: std::path::PathBuf,
     /// Threads for traffic.
     pub workers: usize,
     /// Delay before the listeners close, and how long running requests may take.
@@ -134,6 +138,10 @@ pub struct Admin {
     pub health: Option<AdminAddress>,
     /// Host names accepted in `Host` besides loopback ones.
     pub hosts: Vec<String>,
+    /// The configured token that changes need; `None`: the one that Frontgate makes.
+    pub token: Option<Token>,
+    /// Where commands find the token.
+    pub token_file: std::path::PathBuf,
 }
 
 /// An address of the admin side.
@@ -143,6 +151,25 @@ pub enum AdminAddress {
     Tcp(SocketAddr),
     /// `unix:/path`.
     Unix(std::path::PathBuf),
+}
+
+impl AdminAddress {
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// How Frontgate stops.

@@ -10,6 +10,7 @@ mod support;
 mod affinity;
 mod apache;
 mod balance;
+mod control;
 mod duplex;
 mod exchange;
 mod farm;

@@ -1,6 +1,7 @@
 //! The border: from what is written to what is used. Everything is resolved here, and whatever
 //! cannot be is a finding; nothing is left that could fail while a request is served.
 
+mod admin;
 mod balance;
 mod certificates;
 mod farms;
@@ -59,11 +60,8 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
         trusted_proxies: config.trusted_proxies.items.iter().map(|net| unmapped(net.0)).collect(),
         limits: limits(config, findings),
         access_log: access_log(config, findings),
-        admin: site::Admin {
-            listen: config.admin.listen.value.clone(),
-            health: config.health.listen.as_ref().map(|listen| listen.value.clone()),
-            hosts: strings(&config.admin.hosts),
-        },
+        admin: admin::compile(config, files, findings),
+        state_dir: config.state_dir.path.clone(),
         workers: match config.workers.value {
             Workers::Auto => thread::available_parallelism().map_or(1, NonZero::get),
             Workers::Fixed(number) => number,

@@ -33,13 +33,15 @@ record! {
         /// More files, relative to this one; `*` and `?` stand for any characters. Lists append,
         /// farms add up, and nothing may be set twice. Default: none.
         optional include: List<String>,
-        /// The admin side: health endpoints now, dashboard and API on the same address.
+        /// The admin side: API and health endpoints.
         section admin: Admin,
         /// A separate address for `/livez` and `/readyz`.
         section health: Health,
         /// A separate address for metrics.
         section metrics: Metrics,
-        /// Directory for what will survive a restart; nothing is stored yet. Default `/var/lib/frontgate`.
+        /// Directory for what survives a restart: which servers are drained or in maintenance, and
+        /// the token for commands. Made where it is missing; if it cannot be written, Frontgate
+        /// says so and runs on without. Default `/var/lib/frontgate`.
         default state_dir: FilePath = FilePath::absolute("/var/lib/frontgate"),
         /// One line for every request.
         section access_log: AccessLog,

@@ -26,8 +26,9 @@ record! {
         /// Address with port, or `unix:/path`. Default `127.0.0.1:9180`.
         default listen: AdminAddress =
             AdminAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180))),
-        /// File with the token that changes need. Default: one is made in `state_dir`.
-        later token_file: FilePath,
+        /// File whose first line is the token that changes need, and without which nothing is
+        /// read over an address that other machines reach. Default: one is made in `state_dir`.
+        optional token_file: FilePath,
         /// Authority whose client certificates may use the admin side. Default: none.
         later client_ca: FilePath,
         /// Names that `Host` may carry besides addresses of this machine: protects against web

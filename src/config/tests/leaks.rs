@@ -42,7 +42,7 @@ publish: [{ host: "$sentinel-meet.*", farm: lync, schemes: [http] }]
 workers: "$sentinel"
 state_dir: "$sentinel"
 access_log: { format: "$sentinel", path: "$/sentinel/access.log" }
-admin: { listen: "$unix:sentinel", hosts: ["$sentinel_/"] }
+admin: { listen: "$unix:sentinel", hosts: ["$sentinel_/"], token_file: "$sentinel.token" }
 health: { listen: "$sentinel:80" }
 shutdown: { delay: "$12345678", drain: "$" }
 domains: ["$*.sentinel.com", "$*.sentinel_/"]

@@ -167,7 +167,7 @@ mod tests {
 
     use super::{
         super::super::{
-            server::InFlight,
+            InFlight,
             testing::{server, server_weighing},
         },
         *,

@@ -46,7 +46,10 @@ pub(super) fn site(farms: Vec<site::Farm>) -> Site {
             listen: site::AdminAddress::Unix(PathBuf::from("/nowhere")),
             health: None,
             hosts: Vec::new(),
+            token: None,
+            token_file: "/nowhere".into(),
         },
+        state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: site::Shutdown { delay: Duration::ZERO, drain: Duration::ZERO },
     }
@@ -58,14 +61,6 @@ pub(super) async fn until(what: &str, done: impl Fn() -> bool) {
     while !done() {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn chosen(farm: &Farm) -> Option<String> {
-    let wish = Wish { key: farm.random_key(), home: None, tried: &Tried::default() };
-    match farm.choose(&wish) {
-        Choice::Place(place) => Some(place.server().name().to_string()),
-        Choice::Busy | Choice::Nobody => None,
     }
 }
 

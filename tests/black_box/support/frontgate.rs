@@ -26,6 +26,7 @@ pub struct Frontgate {
 pub const LISTENERS: &str = "
 admin: { listen: 127.0.0.1:0 }
 access_log: { format: json, path: access.log }
+state_dir: state
 domains: [contoso.com]
 listeners:
   - { name: public, address: \"127.0.0.1:0\", public_port: 443, tls: true }

@@ -1,0 +1,200 @@
+//! The API, version 1: which path does what.
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{Method, StatusCode};
+use log::{info, warn};
+use pingora::protocols::http::ServerSession;
+
+use super::{
+    answer::{Answer, Problem, json},
+    app::Access,
+    context::Context,
+    guard,
+    view::{Done, OrderBody, Servers},
+};
+use crate::farm::{Order, State};
+
+/// What every path of the API starts with.
+pub(super) const PREFIX: &str = "/api/v1/";
+
+/// Longest body of a request.
+const LONGEST: usize = 16 * 1024;
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Read(Page),
+    Change(Change),
+}
+
+/// What can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    Servers,
+}
+
+/// What can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    State(State),
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path.strip_prefix(PREFIX)? {
+            "servers" => Self::Read(Page::Servers),
+            "drain" => Self::Change(Change::State(State::Drain)),
+            "maintain" => Self::Change(Change::State(State::Maintenance)),
+            "ready" => Self::Change(Change::State(State::Ready)),
+            _ => return None,
+        })
+    }
+}
+
+/// Answers a request under [`PREFIX`].
+pub(super) async fn answer(
+    session: &mut ServerSession,
+    access: &Access,
+    context: &Arc<Context>,
+    from: &str,
+) -> Answer {
+    let request = session.req_header();
+    let told = format!("{} {}", request.method, request.uri.path());
+    let answered = match Route::of(request.uri.path()) {
+        None => Err(Problem::new(StatusCode::NOT_FOUND, "there is no such thing in the API")),
+        Some(Route::Change(what)) => {
+            let changed = change(session, access, context, what, from).await;
+            if let Err(Problem { status, error, .. }) = &changed {
+                warn!("admin: {told} from {from} refused: {status}: {error}");
+            }
+            changed
+        }
+        Some(Route::Read(page)) => read(session, access, context, page),
+    };
+    answered.unwrap_or_else(Problem::answer)
+}
+
+fn read(
+    session: &ServerSession,
+    access: &Access,
+    context: &Context,
+    page: Page,
+) -> Result<Answer, Problem> {
+    let request = session.req_header();
+    allows(&request.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+    if access.to_read {
+        guard::knows_token(&request.headers, &access.token)?;
+    }
+    Ok(match page {
+        Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
+    })
+}
+
+async fn change(
+    session: &mut ServerSession,
+    access: &Access,
+    context: &Arc<Context>,
+    what: Change,
+    from: &str,
+) -> Result<Answer, Problem> {
+    let request = session.req_header();
+    allows(&request.method, &[Method::POST], "POST")?;
+    guard::may_change(&request.headers)?;
+    guard::knows_token(&request.headers, &access.token)?;
+    let body = body(session).await?;
+    match what {
+        Change::State(state) => order(context, state, &body, from).await,
+    }
+}
+
+fn allows(method: &Method, known: &[Method], told: &'static str) -> Result<(), Problem> {
+    if known.contains(method) {
+        return Ok(());
+    }
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, told);
+    Err(Problem { allow: Some(told), ..problem })
+}
+
+/// `drain`, `maintain`, `ready`.
+async fn order(
+    context: &Arc<Context>,
+    state: State,
+    body: &[u8],
+    from: &str,
+) -> Result<Answer, Problem> {
+    let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
+    let body: OrderBody =
+        serde_json::from_slice(body).map_err(|e| bad(format!("the body: {e}")))?;
+    if let Some(fault) = body.fault() {
+        return Err(bad(fault));
+    }
+    if context.farms.list().is_empty() {
+        let text = "Frontgate is still starting";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
+    }
+    let why = body.why.as_deref().map(str::trim).filter(|why| !why.is_empty());
+    let order = Order {
+        state,
+        who: body.who.trim().into(),
+        why: why.map(Into::into),
+        since: SystemTime::now(),
+    };
+    let told = format!(
+        "{state} for {} by {} from {from}: {}",
+        body.server,
+        order.who,
+        why.unwrap_or("no reason given")
+    );
+    let farms = context.farms.clone();
+    // It waits for the disk.
+    let done = tokio::task::spawn_blocking(move || farms.command(&body.server, &order)).await;
+    let done = done.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it failed"))?;
+    match done {
+        Ok(done) => {
+            let kept = if done.kept { "kept across restarts" } else { "NOT kept across restarts" };
+            info!("admin: {told}; {} servers, {kept}", done.changed.len());
+            for farm in &done.without_servers {
+                warn!("farm {farm}: no healthy server is left that takes new clients");
+            }
+            Ok(json(StatusCode::OK, &Done::from(done)))
+        }
+        Err(unknown) => {
+            let problem = Problem::new(StatusCode::NOT_FOUND, unknown.to_string());
+            Err(Problem { near: unknown.near, ..problem })
+        }
+    }
+}
+
+/// The body of a request, within bounds.
+async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
+    let mut all = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(bytes)) => all.extend_from_slice(&bytes),
+            Ok(None) => return Ok(all),
+            Err(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "the body breaks off")),
+        }
+        if all.len() > LONGEST {
+            let text = format!("the body has more than {LONGEST} bytes");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_routes() {
+        let state = |state| Some(Route::Change(Change::State(state)));
+        assert_eq!(Route::of("/api/v1/servers"), Some(Route::Read(Page::Servers)));
+        assert_eq!(Route::of("/api/v1/drain"), state(State::Drain));
+        assert_eq!(Route::of("/api/v1/maintain"), state(State::Maintenance));
+        assert_eq!(Route::of("/api/v1/ready"), state(State::Ready));
+        for nothing in ["/api/v1/", "/api/v1/Drain", "/api/v1/drain/", "/api/v2/drain", "/drain"] {
+            assert_eq!(Route::of(nothing), None, "{nothing}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the admin side knows, and can do.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::Context as _;
+use log::{info, warn};
+
+use crate::{
+    farm::Farms,
+    site::{Admin, Token},
+    store::Store,
+};
+
+/// What the admin side knows, and can do. It outlives reloads.
+pub struct Context {
+    ready: Arc<AtomicBool>,
+    pub(super) farms: Arc<Farms>,
+    store: Arc<Store>,
+    /// The token that was made, once it was needed.
+    made: Mutex<Option<Token>>,
+}
+
+impl Context {
+    /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
+    pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
+        Self { ready, farms, store, made: Mutex::default() }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// The token that changes need: the configured one, or one that is made here.
+    pub(super) fn token(&self, admin: &Admin) -> anyhow::Result<Token> {
+        if let Some(token) = &admin.token {
+            return Ok(token.clone());
+        }
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = &*made {
+            return Ok(token.clone());
+        }
+        Ok(made.insert(token_of(&self.store)?).clone())
+    }
+}
+
+/// The token that is kept in the store; made where there is none.
+fn token_of(store: &Store) -> anyhow::Result<Token> {
+    let path = store.path(Token::FILE);
+    match store.read_secret(Token::FILE) {
+        // Scripts that know it go on, and so does another Frontgate that uses the directory.
+        Ok(Some(bytes)) => match Token::parse(&String::from_utf8_lossy(&bytes)) {
+            Some(token) => return Ok(token),
+            None => warn!("{}: this is no token; a new one is made", path.display()),
+        },
+        Ok(None) => {}
+        Err(e) => warn!("{}: {e}; a new token is made", path.display()),
+    }
+    let mut random = [0; 32];
+    boring::rand::rand_bytes(&mut random).context("no random numbers for the admin token")?;
+    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = Token::parse(&text).context("no admin token")?;
+    match store.write(Token::FILE, format!("{text}\n").as_bytes()) {
+        Ok(()) => info!("admin: the token for changes is in {}", path.display()),
+        Err(e) => warn!(
+            "{}: {e}; commands cannot change anything: set admin.token_file, or mend state_dir",
+            path.display()
+        ),
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_kept_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path());
+        let token = token_of(&store).unwrap();
+        assert_eq!(token.reveal().len(), 64);
+        let path = dir.path().join(Token::FILE);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), token.reveal());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(token_of(&store).unwrap(), token);
+        // SECURITY: others may have read it.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let other = token_of(&store).unwrap();
+        assert_ne!(other, token);
+        std::fs::write(&path, "short").unwrap();
+        assert_ne!(token_of(&store).unwrap(), other);
+    }
+
+    #[test]
+    fn without_a_directory_every_process_has_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let (store, _) = Store::open(&file);
+        assert_ne!(token_of(&store).unwrap(), token_of(&store).unwrap());
+    }
+}

@@ -1,0 +1,92 @@
+//! Where the running Frontgate is asked, and with which token: for every command that does.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::{self, EXIT_CONFIG, render},
+    site::{Admin, AdminAddress, Token},
+};
+
+/// Where a running Frontgate is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct AdminArgs {
+    /// Ask here: ADDRESS:PORT or unix:/PATH; may be given several times [default: what the
+    /// configuration says]
+    #[arg(long = "admin", value_name = "ADDRESS", value_parser = address)]
+    addresses: Vec<AdminAddress>,
+    /// Configuration file that names admin address and token [default: $FRONTGATE_CONFIG, then
+    /// /etc/frontgate/config.yaml]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// File with the token [default: what the configuration says, or the one that Frontgate made
+    /// in its state directory]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Whom to ask, with which token.
+pub(super) struct Side {
+    pub(super) addresses: Vec<AdminAddress>,
+    pub(super) token: Token,
+}
+
+/// Why a command ends before it asks anybody: the exit code, and what to say.
+pub(super) type Failed = (i32, String);
+
+impl AdminArgs {
+    /// Whom to ask, with which token. The configuration is read only for what was not given.
+    pub(super) fn side(&self) -> Result<Side, Failed> {
+        let configured = if self.addresses.is_empty() || self.token_file.is_none() {
+            Some(configured(self.config.as_deref())?)
+        } else {
+            None
+        };
+        let file = self.token_file.as_ref();
+        let file = file.or_else(|| configured.as_ref().map(|admin| &admin.token_file));
+        let token = token(file.map_or(Path::new(""), PathBuf::as_path))?;
+        let addresses = match (self.addresses.is_empty(), configured) {
+            (true, Some(admin)) => vec![admin.listen],
+            _ => self.addresses.clone(),
+        };
+        Ok(Side { addresses, token })
+    }
+}
+
+/// The admin side of the configuration. Errors elsewhere in the file do not matter: the running
+/// Frontgate serves its last good site.
+fn configured(path: Option<&Path>) -> Result<Admin, Failed> {
+    let outcome = config::load(&config::path(path));
+    outcome.admin.ok_or_else(|| {
+        let text = render::text(&outcome.findings, false);
+        let help = "name the configuration with --config, or --admin and --token-file";
+        (EXIT_CONFIG, format!("{}\n{help}", text.trim_end()))
+    })
+}
+
+fn token(path: &Path) -> Result<Token, Failed> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "permission denied; run this as root or as the user frontgate".to_owned()
+            }
+            io::ErrorKind::NotFound => "there is no such file; Frontgate makes it at start where \
+                 it can write to its state_dir, --token-file names another one"
+                .to_owned(),
+            _ => error.to_string(),
+        };
+        (1, format!("cannot read the token {file}: {why}"))
+    })?;
+    Token::parse(&text).ok_or_else(|| (1, format!("there is no token in {file}")))
+}
+
+/// An address of an admin side.
+pub(super) fn address(text: &str) -> Result<AdminAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(AdminAddress::Unix(path.into()));
+    }
+    text.parse().map(AdminAddress::Tcp).map_err(|_| "want ADDRESS:PORT or unix:/PATH".to_owned())
+}
