@@ -13,6 +13,7 @@
 //! Beside its health a server has a [`State`], which an administrator orders: ready, drain or
 //! maintenance. Orders outlive servers, reloads and the process.
 
+mod addresses;
 mod affinity;
 mod balance;
 mod choose;

@@ -13,9 +13,9 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use pingora::lb::{Backend, Extensions};
-use tokio::sync::watch;
 
 use super::{
+    addresses::Addresses,
     health::{Event, Health, Outcome, Thresholds},
     in_flight::InFlight,
     load::{Counters, Load},
@@ -33,8 +33,7 @@ pub struct Server {
     farm: Arc<str>,
     name: Arc<str>,
     spec: ArcSwap<site::Server>,
-    addresses: ArcSwap<Vec<IpAddr>>,
-    lookup: watch::Sender<Lookup>,
+    addresses: Addresses,
     available: AtomicBool,
     health: Mutex<Health>,
     /// What of `spec` every choice looks at.
@@ -50,14 +49,6 @@ pub struct Server {
     load: Load,
     /// Requests that wait for a place in its farm.
     queue: Arc<Queue>,
-}
-
-/// How far the looking up of a server's name got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lookup {
-    Pending,
-    Failed,
-    Found,
 }
 
 /// What a server is doing, for people.
@@ -78,11 +69,8 @@ pub struct ServerStatus {
 impl Server {
     pub(crate) fn new(farm: &site::Farm, spec: site::Server, queue: Arc<Queue>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
-        let addresses = match spec.address {
-            site::Address::Ip(ip) => vec![ip],
-            site::Address::Name(_) => Vec::new(),
-        };
-        let resolved = !addresses.is_empty();
+        let addresses = Addresses::new(&spec.address);
+        let resolved = !addresses.known().is_empty();
         let health = Health::new(!resolved, farm.probes.len(), SystemTime::now());
         Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
@@ -92,8 +80,7 @@ impl Server {
             backup: AtomicBool::new(spec.backup),
             max_requests: AtomicUsize::new(spec.max_requests),
             spec: ArcSwap::from_pointee(spec),
-            addresses: ArcSwap::from_pointee(addresses),
-            lookup: watch::Sender::new(if resolved { Lookup::Found } else { Lookup::Pending }),
+            addresses,
             available: AtomicBool::new(health.available()),
             health: Mutex::new(health),
             ordered: Ordered::new(),
@@ -117,7 +104,7 @@ impl Server {
     /// The last known addresses, to be tried in order. An IP address is its own; a name that
     /// stops resolving keeps the ones it had; empty until a name resolved for the first time.
     pub fn addresses(&self) -> Guard<Arc<Vec<IpAddr>>> {
-        self.addresses.load()
+        self.addresses.known()
     }
 
     /// Whether it may get traffic: its name resolved and every probe is content.
@@ -235,17 +222,12 @@ impl Server {
 
     /// Returns when the name was looked up once, successfully or not; at once for an IP address.
     pub async fn looked_up(&self) {
-        self.wait_for(|lookup| lookup != Lookup::Pending).await;
+        self.addresses.wait_for_lookup().await;
     }
 
     /// Returns when there is an address; at once from then on.
     pub(crate) async fn has_address(&self) {
-        self.wait_for(|lookup| lookup == Lookup::Found).await;
-    }
-
-    async fn wait_for(&self, enough: impl Fn(Lookup) -> bool) {
-        // Fails only without a sender, and that lives in `self`.
-        let _ = self.lookup.subscribe().wait_for(|lookup| enough(*lookup)).await;
+        self.addresses.wait_for_one().await;
     }
 
     /// Unique among all servers of this process, also those that are gone.
@@ -284,11 +266,11 @@ impl Server {
 
     /// Takes addresses that were looked up, or the reason why there are none.
     pub(crate) fn resolved(&self, found: Result<Vec<IpAddr>, Arc<str>>) {
-        let lookup = if found.is_ok() { Lookup::Found } else { Lookup::Failed };
-        let outcome = found.map(|addresses| self.addresses.store(Arc::new(addresses)));
+        let any = found.is_ok();
+        let outcome = found.map(|addresses| self.addresses.found(addresses));
         let now = SystemTime::now();
         self.change(|health| health.observe(0, outcome, Thresholds::AT_ONCE, now));
-        self.lookup.send_replace(lookup);
+        self.addresses.looked_up(any);
     }
 
     /// Takes an order, or that there is none any more; logs a change. A server that is ready again

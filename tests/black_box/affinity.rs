@@ -228,3 +228,35 @@ fn sources_keep_their_server_on_every_frontgate() {
         assert_ne!(ask(&mut client, "").text(), "fe01");
     }
 }
+
+/// Drained: its own clients stay, by cookie; nobody new. Maintenance: they move, with a new cookie.
+#[test]
+fn a_drained_server_keeps_its_clients_until_maintenance() {
+    let backends = four();
+    let frontgate = Frontgate::with(&config(&backends, "    affinity: { cookie: ARRAffinity }\n"));
+    let mut client = frontgate.tls("meet.contoso.com");
+    let first = ask(&mut client, "");
+    let (cookie, home) = (pair(&first), first.text());
+    let order = |word: &str| {
+        let name = format!("{home}.contoso.local");
+        let admin = frontgate.address("admin").to_string();
+        let out = Command::new(env!("CARGO_BIN_EXE_frontgate"))
+            .args([word, &name, "--admin", &admin, "--config"])
+            .arg(frontgate.config_path())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    order("drain");
+    for _ in 0..8 {
+        assert_ne!(ask(&mut client, "").text(), home);
+        let back = ask(&mut client, &cookie);
+        assert_eq!((back.text(), back.header("set-cookie")), (home.clone(), None));
+    }
+    order("maintain");
+    let moved = ask(&mut client, &cookie);
+    assert_ne!(moved.text(), home);
+    assert_eq!(ask(&mut client, &pair(&moved)).text(), moved.text());
+    order("ready");
+    assert_eq!(ask(&mut client, &cookie).text(), home);
+}
