@@ -7,6 +7,8 @@ mod headers;
 mod live;
 mod log;
 mod respond;
+mod rewrite_host;
+mod rule;
 mod server;
 
 use std::{any::Any, sync::Arc, time::Duration};
@@ -100,7 +102,8 @@ impl ProxyHttp for Forward {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        headers::to_server(session, request, ctx)
+        headers::to_server(session, request, ctx)?;
+        rule::to_server(session, request, ctx)
     }
 
     async fn request_body_filter(
@@ -145,7 +148,10 @@ impl ProxyHttp for Forward {
         ctx: &mut Ctx,
     ) -> Result<()> {
         headers::to_client(session, response, ctx);
-        Ok(())
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        rule::to_client(session, response, ctx)
     }
 
     fn fail_to_connect(

@@ -3,18 +3,22 @@
 //! Everything here is resolved and immutable: names are looked up, presets expanded, files read.
 //! Nothing is left that can fail while a request is served.
 
+mod condition;
 mod farm;
 mod listener;
 pub mod path;
 mod rule;
+mod template;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+pub use condition::{Condition, Pattern, Test};
 pub use farm::{
     Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify,
 };
 pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
-pub use rule::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes};
+pub use rule::{Action, HostPattern, Page, PathPattern, Redirect, Respond, Rule, Schemes};
+pub use template::{Field, FieldValue, HeaderChanges, Part, Rewrite, Template};
 
 /// The compiled, immutable configuration.
 #[derive(Debug)]

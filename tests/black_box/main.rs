@@ -18,6 +18,7 @@ mod nginx;
 mod pins;
 mod publish;
 mod reload;
+mod rules;
 mod stop;
 mod streams;
 mod tls;

@@ -2,9 +2,13 @@
 //! cannot be is a finding; nothing is left that could fail while a request is served.
 
 mod certificates;
+mod conditions;
 mod farms;
+mod headers;
 mod listeners;
+mod respond;
 mod rules;
+mod templates;
 
 use std::{num::NonZero, sync::Arc, thread};
 
@@ -39,7 +43,7 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
     let listeners = listeners::compile(config, findings);
     let (certificates, default_certificate) = certificates::compile(config, files, findings);
     let farms = farms::compile(config, files, findings);
-    let (rules, written) = rules::compile(config, &farms, findings);
+    let (rules, written) = rules::compile(config, &farms, files, findings);
     let site = Site {
         fingerprint: String::new(),
         files: Vec::new(),
