@@ -113,7 +113,7 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<(), Answer> {
         session.set_keepalive(None);
         return Err(reason::HOST_NOT_PUBLISHED_TLS.into());
     };
-    let source = connection.client.ip();
+    let source = rule::source(&connection);
     let question = rule::question(request, &connection, listener, host.as_str(), source);
     let decision = decide(&live.table, &live.site, &question);
     ctx.rule = decision.rule().cloned();

@@ -18,6 +18,11 @@ use crate::{
     site::{Field, FieldValue, HeaderChanges, Respond, Rule},
 };
 
+/// The client's address, as conditions and `{REMOTE_ADDR}` mean it.
+pub(super) fn source(connection: &Connection) -> IpAddr {
+    connection.client.ip()
+}
+
 /// The question that a request asks of the rules. `source` is the client's address.
 pub(super) fn question<'q>(
     request: &'q RequestHeader,
@@ -116,7 +121,7 @@ fn with_values(
     let request = session.req_header();
     let Ok(host) = admit::requested_host(request, connection) else { return Ok(()) };
     let listener = ctx.live.listener(&connection.listener).unwrap_or_default();
-    let source = connection.client.ip();
+    let source = source(connection);
     let question = question(request, connection, listener, host.as_str(), source);
     act(&Values::new(rule, &question))
 }

@@ -1,10 +1,9 @@
 //! What happens to a request: the verdict of host, path and scheme.
 
-use std::{net::IpAddr, sync::Arc};
-
-use http::HeaderMap;
+use std::sync::Arc;
 
 use super::{
+    Question,
     condition::Conditions,
     reading::readings,
     table::{Paths, Table},
@@ -16,34 +15,6 @@ use crate::{
         path::{denied, listed},
     },
 };
-
-/// What routing needs to know of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'q> {
-    /// Where it came in: an index into [`Site::listeners`].
-    pub listener: usize,
-    /// Whether the client used TLS.
-    pub https: bool,
-    /// The normalised host, see [`super::normalize_host`].
-    pub host: &'q str,
-    /// The path as sent, without query, in origin form.
-    pub target_path: &'q [u8],
-    /// The query as sent, without `?`; `None` without one.
-    pub query: Option<&'q [u8]>,
-    /// The method.
-    pub method: &'q str,
-    /// The header.
-    pub headers: &'q HeaderMap,
-    /// The client's address.
-    pub source: IpAddr,
-}
-
-impl<'q> Question<'q> {
-    /// The path; `/` for an empty one.
-    pub(super) fn path(&self) -> &'q [u8] {
-        if self.target_path.is_empty() { b"/" } else { self.target_path }
-    }
-}
 
 /// The verdict on a request.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ pub mod host;
 pub mod location;
 #[cfg(test)]
 mod properties;
+pub mod question;
 pub mod reading;
 mod rewrite;
 pub mod table;
@@ -21,9 +22,10 @@ pub mod template;
 #[cfg(test)]
 mod testing;
 
-pub use decide::{Decision, Question, decide};
+pub use decide::{Decision, decide};
 pub use host::{HostName, normalize_host};
 pub use location::{https_location, https_port, location};
+pub use question::Question;
 pub use table::Table;
 pub use target::rewritten;
 pub use template::Values;

@@ -6,6 +6,7 @@ mod conditions;
 mod farms;
 mod headers;
 mod listeners;
+mod patterns;
 mod respond;
 mod rules;
 mod templates;
