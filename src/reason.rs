@@ -81,6 +81,8 @@ reasons! {
     QUEUE_TIMEOUT = "queue_timeout" 503 "All servers were busy for too long.";
     /// A redirect rule.
     REDIRECTED = "redirected" 302 "Moved.";
+    /// A `respond` rule.
+    RESPONDED = "responded" 503 "This is not available now.";
     /// The server closed or reset the connection before its answer was complete.
     SERVER_CLOSED = "server_closed" 502 "The server closed the connection.";
     /// The server sent something that is not HTTP.
@@ -129,8 +131,8 @@ mod tests {
             let _ = writeln!(page, "| `{}` | {} | {} |", reason.code, reason.status, reason.text);
         }
         page.push_str(
-            "\n`https_only` is 308 for methods other than GET and HEAD; `redirected` has the status \
-             of its rule.\n499 stands in the log only: the client had left.\n",
+            "\n`https_only` is 308 for methods other than GET and HEAD; `redirected` and `responded` \
+             have the status of their rule.\n499 stands in the log only: the client had left.\n",
         );
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/reasons.md");
         if std::env::var_os("FRONTGATE_BLESS").is_some() {

@@ -83,7 +83,7 @@ codes! {
     DUPLICATE_SERVER "E015" "server listed twice"
         "Two servers of a farm have the same name. The name (default: the address) tells them apart in `drain`, logs and metrics.";
     EQUAL_RULES "E016" "two equal rules"
-        "Two publish rules take the same host, path and scheme on a common listener, so one of them could never be used.";
+        "Two publish rules without `when` take the same host, path and scheme on a common listener, so one of them could never be used.";
     UNKNOWN_LISTENER "E017" "no such listener"
         "A publish rule is limited to a listener that `listeners` does not define.";
     EQUAL_LISTENERS "E018" "listeners collide"
@@ -140,6 +140,16 @@ codes! {
         "The file of `admin.token_file` is missing or unreadable, or its first line is not a token of 16 to 1024 visible ASCII characters. `openssl rand -hex 32` makes a good one.";
     ADMIN_OPEN "E051" "admin side is open to the network"
         "An admin address that other machines can reach needs `token_file`, so that not everybody sees and changes what runs. Nothing encrypts that connection: keep it inside the management network.";
+    REGEX "E060" "bad regular expression"
+        "The expression after `matches` cannot be compiled. There is no look-ahead, look-behind or back-reference: what is left takes time in proportion to the text, whatever a stranger sends.";
+    CONDITION "E061" "bad condition"
+        "An entry of `when` has one subject (header, query, method, scheme, source, path, host) and at most one comparison (`is`, `matches`, `not`). The subject carries the value itself, `{ method: POST }`, or is empty in front of a comparison, `{ path: ~, matches: '^/x/(.*)' }`; `header` and `query` name what is compared.";
+    TEMPLATE "E062" "bad rewriting"
+        "A new path, query, redirect target or header value refers to a capture that the rule does not have, or is not what it should be: a path starts with `/` and is written decoded, a query stands without `?`, and nothing but {HTTP_HOST} may stand in the host of a redirect.";
+    HEADER_CHANGE "E063" "header cannot be changed"
+        "Rules do not touch headers that frame messages (`Connection`, `Content-Length`, `Transfer-Encoding`, `Upgrade` …), `Host` (the farm's `host` does that), or those that sign in (`Authorization`, `WWW-Authenticate`): changed by hand they would mix up requests or identities. Values are one line.";
+    PAGE "E064" "page cannot be used"
+        "The file of a `respond` is missing, unreadable or larger than 1 MiB.";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"

@@ -11,6 +11,7 @@ use crate::{
         code,
         compile::{Compiled, plain_path},
         diagnostic::Findings,
+        lint_rules,
         model::{
             Config,
             farm::{Affinity, Balance, Farm, Server, Verify},
@@ -48,6 +49,7 @@ pub fn lint(config: &Config, compiled: &Compiled, findings: &mut Findings) {
                 .help("publish it, or remove it".to_string());
         }
     }
+    lint_rules::lint(entries, compiled, findings);
     let written: HashMap<&str, &Farm> =
         farms().map(|(name, farm)| (name.as_str(), &farm.value)).collect();
     for (rule, index) in site.rules.iter().zip(&compiled.written) {
@@ -67,7 +69,7 @@ pub fn lint(config: &Config, compiled: &Compiled, findings: &mut Findings) {
                         );
                     }
                 }
-                None => lint_idle(entry, findings),
+                None => lint_rules::idle(entry, &rule.action, findings),
             }
         }
     }
@@ -91,7 +93,7 @@ fn lint_trust(config: &Config, site: &Site, findings: &mut Findings) {
 fn farm_of<'a>(rule: &Rule, site: &'a Site) -> Option<&'a str> {
     match rule.action {
         Action::Forward(id) => site.farms.get(id.0).map(|farm| &*farm.name),
-        Action::Deny | Action::Redirect(_) => None,
+        Action::Deny | Action::Redirect(_) | Action::Respond(_) => None,
     }
 }
 
@@ -242,20 +244,6 @@ fn reachable(rule: &Rule, site: &Site, tls: bool) -> bool {
         let meant = rule.listeners.as_ref().is_none_or(|names| names.contains(&listener.name));
         meant && listener.tls.is_some() == tls
     })
-}
-
-/// Settings that only a farm can act on.
-fn lint_idle(entry: &publish::Rule, findings: &mut Findings) {
-    let idle = [
-        ("allow_denied", entry.allow_denied.as_ref().map(|at| &at.mark)),
-        ("body_size", entry.body_size.as_ref().map(|at| &at.mark)),
-        ("timeout", entry.timeout.as_ref().map(|at| &at.mark)),
-    ];
-    for (key, mark) in idle.into_iter().filter_map(|(key, mark)| Some((key, mark?))) {
-        findings
-            .add(code::NO_EFFECT, mark, format!("`{key}` has no effect without `farm`"))
-            .help("remove it".to_string());
-    }
 }
 
 /// A protocol of Exchange that goes by the health of another one.

@@ -12,6 +12,7 @@ pub mod files;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod lint;
+mod lint_rules;
 pub mod load;
 pub mod model;
 pub mod node;
@@ -21,6 +22,7 @@ pub mod read;
 pub mod record;
 pub mod render;
 pub mod source;
+pub mod template;
 #[cfg(test)]
 mod tests;
 

@@ -22,6 +22,11 @@ pub trait Read: Sized {
     /// As it would stand in a file.
     fn show(&self) -> Yaml;
 
+    /// Whether a key with nothing behind it (`key: ~`) is a value of this kind.
+    fn takes_nothing() -> bool {
+        false
+    }
+
     /// Whether `show` itself keeps to what the file says instead of what the environment says.
     fn shows_as_written(&self) -> bool {
         false
@@ -214,6 +219,12 @@ pub fn read_at<T: Read>(node: &Node, findings: &mut Findings) -> Option<At<T>> {
         _ => None,
     };
     Some(At { value, mark: node.mark.clone(), raw, explicit: true, fault: false })
+}
+
+/// Reads a text, whose meaning had to wait, as what it turned out to be.
+pub fn read_text<T: Read>(text: &At<String>, findings: &mut Findings) -> Option<At<T>> {
+    let scalar = Scalar { text: text.value.clone(), raw: text.raw.clone() };
+    read_at(&Node { value: Value::Scalar(scalar), mark: text.mark.clone() }, findings)
 }
 
 /// As it would stand in a file; what came from the environment goes back to its name.

@@ -131,7 +131,7 @@ impl<'a> Block<'a> {
             // For its findings alone.
             let _: Option<At<T>> = read_at(&other.value, findings);
         }
-        if matches!(entry.value.value, Value::Null) {
+        if matches!(entry.value.value, Value::Null) && !T::takes_nothing() {
             findings
                 .add(code::EMPTY_VALUE, &entry.mark, format!("`{key}` has no value"))
                 .help("give it a value or delete the line".to_string());

@@ -10,16 +10,17 @@ use bytes::Bytes;
 use http::{Method, Version, header};
 use pingora::{Error, ErrorType, Result, proxy::Session};
 
-use super::{Ctx, place, respond};
+use super::{Ctx, place, respond, rule};
 use crate::{
     guard::{self, HeadLimits, inspect_h2},
     listen::{self, Connection},
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
     route::{
-        Decision, HostName, Question, decide, https_location, https_port, location, normalize_host,
+        Decision, HostName, Question, Values, decide, https_location, https_port, location,
+        normalize_host, rewritten,
     },
-    site::{ConnectionAuth, FarmId, Rule},
+    site::{Action, ConnectionAuth, FarmId, Rule, Site},
 };
 
 /// How long a client may leave an answer unread before it is given up.
@@ -66,6 +67,12 @@ pub(super) async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<bool> 
             ctx.reason = Some(reason);
             respond::redirect(session, reason, status, &location).await?;
         }
+        Answer::Page(rule) => {
+            let Action::Respond(page) = &rule.action else { return Ok(false) };
+            ctx.reason = Some(reason::RESPONDED);
+            let (answer, body) = rule::page(session, ctx, &rule, page)?;
+            respond::write(session, answer, body).await?;
+        }
     }
     Ok(true)
 }
@@ -88,7 +95,13 @@ struct Let {
 /// An answer that Frontgate gives itself.
 enum Answer {
     Plain(Reason),
-    Redirect { reason: Reason, status: u16, location: String },
+    Redirect {
+        reason: Reason,
+        status: u16,
+        location: String,
+    },
+    /// Of a `respond` rule.
+    Page(Arc<Rule>),
 }
 
 impl From<Reason> for Answer {
@@ -117,27 +130,26 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
         session.set_keepalive(None);
         return Err(reason::HOST_NOT_PUBLISHED_TLS.into());
     };
-    let target = request.raw_path();
-    let mut parts = target.splitn(2, |b| *b == b'?');
-    let (path, query) = (parts.next().unwrap_or_default(), parts.next());
-    let question =
-        Question { listener, https: ctx.https(), host: host.as_str(), target_path: path };
+    let question = rule::question(request, ctx, listener, host.as_str());
     let decision = decide(&live.table, &live.site, &question);
     ctx.rule = decision.rule().cloned();
     match decision {
         Decision::Forward { rule, farm } => {
-            let host = host.into_owned();
+            ctx.target = target(&live.site, rule, farm, &question)?;
+            let host = host.clone().into_owned();
             let verdict = forward(session, ctx, &connection, rule, farm)?;
             Ok(Let { host, verdict })
         }
-        Decision::Redirect { redirect, .. } => {
-            let location = location(redirect, path, query);
+        Decision::Respond { rule, .. } => Err(Answer::Page(rule.clone())),
+        Decision::Redirect { rule, redirect } => {
+            let location = location(redirect, &Values::new(rule, &question));
+            let location = location.ok_or(reason::AMBIGUOUS_PATH)?;
             let status = redirect.status;
             Err(Answer::Redirect { reason: reason::REDIRECTED, status, location })
         }
         Decision::ToHttps { rule } => {
             let port = https_port(&live.site, rule);
-            let location = https_location(host.as_str(), port, target);
+            let location = https_location(host.as_str(), port, request.raw_path());
             // A 301 lets clients turn a POST into a GET (RFC 9110 15.4.2).
             let safe = matches!(request.method, Method::GET | Method::HEAD);
             let status = if safe { 301 } else { 308 };
@@ -147,8 +159,19 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
     }
 }
 
+/// What the server is asked for instead of the client's own target.
+fn target(
+    site: &Site,
+    rule: &Rule,
+    farm: FarmId,
+    question: &Question<'_>,
+) -> Result<Option<Vec<u8>>, Reason> {
+    let farm = site.farms.get(farm.0).ok_or(reason::INTERNAL)?;
+    rewritten(rule, farm, &Values::new(rule, question))
+}
+
 /// The host the client asks for: HTTP/2 authority, Host header, or (HTTP/1.0 without one) SNI.
-fn requested_host<'a>(
+pub(super) fn requested_host<'a>(
     request: &'a pingora::http::RequestHeader,
     connection: &'a Connection,
 ) -> Result<HostName<'a>, Reason> {

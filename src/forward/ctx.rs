@@ -35,6 +35,8 @@ pub struct Ctx {
     pub(super) time: SystemTime,
     /// The rule that took it.
     pub(super) rule: Option<Arc<Rule>>,
+    /// What the server is asked for, where the rule rewrites it.
+    pub(super) target: Option<Vec<u8>>,
     /// The farm it goes to.
     pub(super) farm: Option<Arc<Farm>>,
     /// The server it goes to; after a failed connect the next one.
@@ -87,6 +89,7 @@ impl Ctx {
             started: Instant::now(),
             time: SystemTime::now(),
             rule: None,
+            target: None,
             farm: None,
             server: None,
             last_tried: None,

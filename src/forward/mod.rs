@@ -9,6 +9,8 @@ mod log;
 mod log_id;
 mod place;
 mod respond;
+mod rewrite_host;
+mod rule;
 mod server;
 mod told;
 
@@ -102,7 +104,8 @@ impl ProxyHttp for Forward {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        headers::to_server(session, request, ctx)
+        headers::to_server(session, request, ctx)?;
+        rule::to_server(session, request, ctx)
     }
 
     async fn request_body_filter(
@@ -144,7 +147,10 @@ impl ProxyHttp for Forward {
         ctx: &mut Ctx,
     ) -> Result<()> {
         headers::to_client(session, response, ctx);
-        Ok(())
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        rule::to_client(session, response, ctx)
     }
 
     fn fail_to_connect(

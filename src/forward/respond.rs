@@ -42,11 +42,23 @@ async fn send(
     if let Some(location) = location {
         answer.insert_header(header::LOCATION, location)?;
     }
+    write(session, answer, body).await
+}
+
+/// Sends an answer whose header is complete; no body to HEAD.
+///
+/// # Errors
+/// The client is gone.
+pub(super) async fn write(
+    session: &mut Session,
+    answer: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
     // A body that was not read is not waited for; the connection closes in good order instead.
     if !session.is_body_done() {
         session.set_keepalive(None);
     }
-    let empty = session.req_header().method == Method::HEAD;
+    let empty = body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(answer), empty).await?;
     if !empty {
         session.write_response_body(Some(body), true).await?;

@@ -3,29 +3,18 @@
 use std::sync::Arc;
 
 use super::{
+    Question,
+    condition::Conditions,
     reading::readings,
     table::{Paths, Table},
 };
 use crate::{
     reason::{self, Reason},
     site::{
-        Action, FarmId, Redirect, Rule, Site,
+        Action, FarmId, Redirect, Respond, Rule, Site,
         path::{denied, listed},
     },
 };
-
-/// What routing needs to know of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'q> {
-    /// Where it came in: an index into [`Site::listeners`].
-    pub listener: usize,
-    /// Whether the client used TLS.
-    pub https: bool,
-    /// The normalised host, see [`super::normalize_host`].
-    pub host: &'q str,
-    /// The path as sent, without query, in origin form.
-    pub target_path: &'q [u8],
-}
 
 /// The verdict on a request.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +44,13 @@ pub enum Decision<'a> {
         /// Where it leads.
         redirect: &'a Redirect,
     },
+    /// A rule answers with a page of its own.
+    Respond {
+        /// The rule that took it.
+        rule: &'a Arc<Rule>,
+        /// The answer.
+        respond: &'a Respond,
+    },
     /// Plain HTTP to what is published on https: 301, or 308 for methods other than GET and HEAD.
     /// See [`super::https_location`].
     ToHttps {
@@ -64,8 +60,8 @@ pub enum Decision<'a> {
 }
 
 impl<'a> Decision<'a> {
-    /// Why Frontgate itself answers; `None` for what is forwarded. The status of `REDIRECTED` and
-    /// `HTTPS_ONLY` is only the usual one: the rule's and the method's own go before it.
+    /// Why Frontgate itself answers; `None` for what is forwarded. The status of `REDIRECTED`,
+    /// `RESPONDED` and `HTTPS_ONLY` is only the usual one: the rule's and the method's own go before it.
     pub fn reason(&self, https: bool) -> Option<Reason> {
         Some(match self {
             Self::Forward { .. } => return None,
@@ -75,6 +71,7 @@ impl<'a> Decision<'a> {
             Self::HostNotPublished => reason::HOST_NOT_PUBLISHED,
             Self::PathNotPublished => reason::PATH_NOT_PUBLISHED,
             Self::Redirect { .. } => reason::REDIRECTED,
+            Self::Respond { .. } => reason::RESPONDED,
             Self::ToHttps { .. } => reason::HTTPS_ONLY,
         })
     }
@@ -85,6 +82,7 @@ impl<'a> Decision<'a> {
             Self::Deny { rule }
             | Self::Forward { rule, .. }
             | Self::Redirect { rule, .. }
+            | Self::Respond { rule, .. }
             | Self::ToHttps { rule } => Some(rule),
             Self::Ambiguous | Self::HostNotPublished | Self::PathNotPublished => None,
         }
@@ -98,8 +96,8 @@ impl<'a> Decision<'a> {
     }
 }
 
-/// Decides on a request. First the most specific host, then the longest path, then the scheme,
-/// never back; and all that for every reading of the path.
+/// Decides on a request. First the most specific host, then the longest path with a rule whose
+/// conditions hold, then the scheme, never back; and all that for every reading of the path.
 ///
 /// SECURITY: a path whose readings disagree is refused, so no spelling of a denied path reaches a
 /// server that would tidy it. Test: no_spelling_of_a_denied_path_is_forwarded
@@ -110,8 +108,10 @@ pub fn decide<'a>(table: &'a Table, site: &'a Site, question: &Question<'_>) -> 
     let readings = readings(question.target_path);
     let Some(mut readings) = readings.iter() else { return Decision::Ambiguous };
     let Some(first) = readings.next() else { return Decision::Ambiguous };
-    let decision = judge(paths, site, question.https, first);
-    if readings.all(|next| judge(paths, site, question.https, next).agrees(&decision)) {
+    let conditions = Conditions::new(table, question);
+    let verdict = |reading| judge(paths, site, question.https, reading, &conditions);
+    let decision = verdict(first);
+    if readings.all(|next| verdict(next).agrees(&decision)) {
         decision
     } else {
         Decision::Ambiguous
@@ -119,10 +119,27 @@ pub fn decide<'a>(table: &'a Table, site: &'a Site, question: &Question<'_>) -> 
 }
 
 /// The verdict if `reading` were the only one.
-fn judge<'a>(paths: &'a Paths, site: &'a Site, https: bool, reading: &[u8]) -> Decision<'a> {
-    let Some(rules) = paths.find(reading) else { return Decision::PathNotPublished };
-    let on_https = rules.iter().find(|rule| rule.schemes.https);
-    let on_http = rules.iter().find(|rule| rule.schemes.http);
+fn judge<'a>(
+    paths: &'a Paths,
+    site: &'a Site,
+    https: bool,
+    reading: &[u8],
+    conditions: &Conditions<'_>,
+) -> Decision<'a> {
+    // The longest path with a rule whose conditions hold; what its schemes leave open does not
+    // make a shorter path the one.
+    let chosen = paths.find(reading).find_map(|rules| {
+        let (mut on_https, mut on_http) = (None, None);
+        for rule in rules.iter().filter(|rule| conditions.hold(rule, reading)) {
+            on_https = on_https.or(rule.schemes.https.then_some(rule));
+            on_http = on_http.or(rule.schemes.http.then_some(rule));
+            if on_https.is_some() && on_http.is_some() {
+                break;
+            }
+        }
+        (on_https.is_some() || on_http.is_some()).then_some((on_https, on_http))
+    });
+    let Some((on_https, on_http)) = chosen else { return Decision::PathNotPublished };
     // Plain HTTP to what only https has is judged by that rule first: what is denied there is
     // denied here, without a detour.
     let (rule, detour) = match (https, on_https, on_http) {
@@ -132,8 +149,9 @@ fn judge<'a>(paths: &'a Paths, site: &'a Site, https: bool, reading: &[u8]) -> D
     };
     let farm = match &rule.action {
         Action::Deny => return Decision::Deny { rule },
-        Action::Redirect(_) if detour => return Decision::ToHttps { rule },
+        Action::Redirect(_) | Action::Respond(_) if detour => return Decision::ToHttps { rule },
         Action::Redirect(redirect) => return Decision::Redirect { rule, redirect },
+        Action::Respond(respond) => return Decision::Respond { rule, respond },
         Action::Forward(farm) => *farm,
     };
     // A site whose farm is missing cannot be compiled; if it were, nothing of it is published.
@@ -155,8 +173,8 @@ fn judge<'a>(paths: &'a Paths, site: &'a Site, https: bool, reading: &[u8]) -> D
 mod tests {
     use super::*;
     use crate::{
-        route::testing::{LYNC, OTHER, forward, site},
-        site::Schemes,
+        route::testing::{LYNC, OTHER, ask, forward, site},
+        site::{Condition, PathPattern, Schemes, Template, Test},
     };
 
     const HTTPS: Schemes = Schemes { https: true, http: false };
@@ -169,12 +187,8 @@ mod tests {
         let (host, path) = rest.split_once('/').unwrap();
         let path = format!("/{path}");
         let https = scheme == "https";
-        let question = Question {
-            listener: if https { 0 } else { 1 },
-            https,
-            host,
-            target_path: path.as_bytes(),
-        };
+        let listener = if https { 0 } else { 1 };
+        let question = Question { listener, https, ..ask(host, &path) };
         let decision = decide(&table, &site, &question);
         let rule = decision.rule().map_or("-", |rule| &rule.name);
         match decision {
@@ -184,7 +198,10 @@ mod tests {
             Decision::Forward { .. } => format!("other {rule}"),
             Decision::HostNotPublished => "no host".into(),
             Decision::PathNotPublished => "no path".into(),
-            Decision::Redirect { redirect, .. } => format!("redirect {}", redirect.to),
+            Decision::Redirect { redirect, .. } => {
+                format!("redirect {}", redirect.to.fixed().unwrap())
+            }
+            Decision::Respond { respond, .. } => format!("respond {}", respond.status),
             Decision::ToHttps { .. } => format!("https {rule}"),
         }
     }
@@ -256,8 +273,8 @@ mod tests {
 
     #[test]
     fn deny_redirect_and_allow_denied() {
-        let to =
-            Redirect { to: "https://m.x/".into(), status: 302, keep_path: false, keep_query: true };
+        let to: Template = "https://m.x/".into();
+        let to = Redirect { to, status: 302, keep_path: false, keep_query: true };
         let rules = || {
             vec![
                 forward("a.x", ""),
@@ -288,5 +305,72 @@ mod tests {
         }
         let too_many = format!("https://a.x/{}", "a/..%2f;x/%2561/.%20/\\b./(S(x))c%00");
         assert_eq!(verdict(vec![forward("a.x", "")], &too_many), "ambiguous");
+    }
+
+    fn when(rule: Rule, name: &str, condition: Condition) -> Rule {
+        with(rule, |rule| {
+            rule.when = vec![condition];
+            rule.name = name.into();
+        })
+    }
+
+    fn on_path(path: &str) -> Condition {
+        Condition::Path(Test::Is(vec![PathPattern::Prefix(path.into())]))
+    }
+
+    fn get() -> Condition {
+        Condition::Method(Test::Is(vec!["GET".into()]))
+    }
+
+    fn post() -> Condition {
+        Condition::Method(Test::Is(vec!["POST".into()]))
+    }
+
+    #[test]
+    fn conditions_come_first_in_file_order_and_let_shorter_paths_have_it() {
+        let rules = || {
+            vec![
+                forward("a.x", "/a"),
+                when(forward("a.x", "/a"), "post", post()),
+                when(forward("a.x", "/a"), "first", on_path("/a/b")),
+                when(forward("a.x", "/a"), "second", get()),
+                when(forward("a.x", "/a/c"), "never", post()),
+                when(forward("a.x", "/d"), "never", post()),
+                forward("*.x", ""),
+            ]
+        };
+        assert_eq!(verdict(rules(), "https://a.x/a/b"), "lync first");
+        assert_eq!(verdict(rules(), "https://a.x/a"), "lync second");
+        assert_eq!(verdict(rules(), "https://a.x/a/c"), "lync second", "the shorter path");
+        assert_eq!(verdict(rules(), "https://a.x/d"), "no path", "never another host");
+        let fallback = vec![forward("a.x", "/a"), when(forward("a.x", "/a"), "post", post())];
+        assert_eq!(verdict(fallback, "https://a.x/a"), "lync a.x/a");
+    }
+
+    #[test]
+    fn readings_that_meet_different_conditions_are_ambiguous() {
+        let rules = || vec![when(forward("a.x", ""), "b", on_path("/b")), forward("a.x", "")];
+        assert_eq!(verdict(rules(), "https://a.x/b/c"), "lync b");
+        assert_eq!(verdict(rules(), "https://a.x/c"), "lync a.x");
+        assert_eq!(verdict(rules(), "https://a.x/B%2fc"), "ambiguous");
+        assert_eq!(verdict(rules(), "https://a.x/%62/c"), "ambiguous");
+        assert_eq!(verdict(rules(), "https://a.x/c/../b"), "ambiguous");
+        assert_eq!(verdict(rules(), "https://a.x/b/x/../c"), "lync b");
+    }
+
+    #[test]
+    fn a_rule_with_conditions_on_https_alone_makes_a_detour() {
+        let rules = || {
+            vec![
+                when(with(forward("a.x", ""), |rule| rule.schemes = HTTPS), "secure", get()),
+                with(forward("a.x", "/c"), |rule| {
+                    rule.schemes = HTTPS;
+                    rule.action = Action::Respond(Respond { status: 503, page: None });
+                }),
+            ]
+        };
+        assert_eq!(verdict(rules(), "http://a.x/b"), "https secure");
+        assert_eq!(verdict(rules(), "http://a.x/c"), "https a.x/c");
+        assert_eq!(verdict(rules(), "https://a.x/c"), "respond 503");
     }
 }

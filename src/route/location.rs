@@ -1,39 +1,101 @@
 //! `Location` of the redirects that Frontgate answers itself.
 
-use crate::site::{Redirect, Rule, Site};
+use super::template::{Spot, Values, escape};
+use crate::site::{Part, Redirect, Rule, Site, Template};
 
-/// Where a redirect rule sends a request with this path and query (as sent, origin form).
+/// Where a redirect rule sends a request; `None` if a capture of it cannot be had.
 ///
 /// `keep_path` puts the request's path behind the one of `to`, `keep_query` its query behind the
-/// one of `to`. The result is ASCII without spaces and controls, whatever the client sent.
-pub fn location(redirect: &Redirect, path: &[u8], query: Option<&[u8]>) -> String {
-    let (to, fragment) = split(&redirect.to, '#');
-    let (base, own_query) = split(to, '?');
-    let mut out = String::with_capacity(redirect.to.len() + path.len() + 16);
+/// one of `to`, unless `to` holds it already. The result is ASCII without spaces and controls,
+/// whatever the client sent.
+pub fn location(redirect: &Redirect, values: &Values<'_>) -> Option<String> {
+    let question = values.question();
+    let Url { mut base, mut query, fragment, holds_query } = filled(&redirect.to, values)?;
     if redirect.keep_path {
-        push(&mut out, base.trim_end_matches('/').as_bytes());
-        let path = path.strip_prefix(b"/").unwrap_or(path);
-        // SECURITY: with `to: /` the path `//evil.example` would become another site's address,
-        // and `.evil.example` behind `https://mail.contoso.com` another host.
-        // Test: a_kept_path_never_leads_to_another_host
-        let path = if out.is_empty() { trim_slashes(path) } else { path };
-        out.push('/');
-        push(&mut out, path);
-    } else {
-        push(&mut out, base.as_bytes());
+        base.truncate(base.trim_end_matches('/').len());
+        let path = question.path();
+        base.push('/');
+        push(&mut base, path.strip_prefix(b"/").unwrap_or(path));
     }
-    let query = query.filter(|query| redirect.keep_query && !query.is_empty());
-    let mut separator = '?';
-    for part in [own_query.map(str::as_bytes), query].into_iter().flatten() {
-        out.push(separator);
-        push(&mut out, part);
-        separator = '&';
+    // SECURITY: with `to: /` the path `//evil.example` would become another site's address, and
+    // `.evil.example` behind `https://mail.contoso.com` another host.
+    // Test: a_kept_path_never_leads_to_another_host
+    if base.starts_with('/') {
+        base = format!("/{}", trim_slashes(&base));
     }
-    if let Some(fragment) = fragment {
-        out.push('#');
-        push(&mut out, fragment.as_bytes());
+    let kept = question.query.filter(|kept| !kept.is_empty());
+    if let Some(kept) = kept.filter(|_| redirect.keep_query && !holds_query) {
+        let query = query.get_or_insert_default();
+        if !query.is_empty() {
+            query.push('&');
+        }
+        push(query, kept);
     }
-    out
+    for (sign, part) in [('?', query), ('#', fragment)] {
+        if let Some(part) = part {
+            base.push(sign);
+            base.push_str(&part);
+        }
+    }
+    Some(base)
+}
+
+/// A redirect's target, filled in.
+#[derive(Default)]
+struct Url {
+    /// Scheme, authority and path.
+    base: String,
+    query: Option<String>,
+    fragment: Option<String>,
+    /// Whether the client's query is in it.
+    holds_query: bool,
+}
+
+fn filled(to: &Template, values: &Values<'_>) -> Option<Url> {
+    let mut url = Url::default();
+    for part in &to.parts {
+        match part {
+            Part::Text(text) => text.chars().for_each(|c| url.add(c)),
+            Part::Target => {
+                url.holds_query = true;
+                values.push(url.end().0, &Part::Path, Spot::Path)?;
+                if let Some(query) = values.question().query {
+                    push(url.begin_query(), query);
+                }
+            }
+            part => {
+                url.holds_query |= *part == Part::Query;
+                let (out, spot) = url.end();
+                values.push(out, part, spot)?;
+            }
+        }
+    }
+    Some(url)
+}
+
+impl Url {
+    fn add(&mut self, c: char) {
+        match c {
+            '?' if self.query.is_none() && self.fragment.is_none() => {
+                self.query = Some(String::new());
+            }
+            '#' if self.fragment.is_none() => self.fragment = Some(String::new()),
+            _ => push(self.end().0, c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+
+    /// What is written at the moment.
+    fn end(&mut self) -> (&mut String, Spot) {
+        match (&mut self.fragment, &mut self.query) {
+            (Some(fragment), _) => (fragment, Spot::Query),
+            (None, Some(query)) => (query, Spot::Query),
+            (None, None) => (&mut self.base, Spot::Path),
+        }
+    }
+
+    fn begin_query(&mut self) -> &mut String {
+        self.query.get_or_insert_default()
+    }
 }
 
 /// The same target on https: `host` normalised, `port` as clients see it (443 is left out),
@@ -60,31 +122,16 @@ pub fn https_port(site: &Site, rule: &Rule) -> u16 {
     if ports.any(|port| port == 443) { 443 } else { first }
 }
 
-fn split(text: &str, at: char) -> (&str, Option<&str>) {
-    text.split_once(at).map_or((text, None), |(before, after)| (before, Some(after)))
-}
-
-fn trim_slashes(mut path: &[u8]) -> &[u8] {
-    while let [b'/' | b'\\', rest @ ..] = path {
+/// A path without slashes in front, in either direction.
+fn trim_slashes(mut path: &str) -> &str {
+    while let Some(rest) = path.strip_prefix('/').or_else(|| path.strip_prefix("%5C")) {
         path = rest;
     }
     path
 }
 
-/// Appends `bytes`, escaping everything that has no place in a URL. Escapes already there stay.
-///
-/// SECURITY: a CR or LF here would let a stranger write headers of our answer, and browsers read
-/// `\` as `/`. Test: nothing_but_visible_ascii_gets_out
 fn push(out: &mut String, bytes: &[u8]) {
-    for &byte in bytes {
-        let escaped =
-            matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
-        if byte.is_ascii_graphic() && !escaped {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
+    escape(out, bytes, |_| false);
 }
 
 #[cfg(test)]
@@ -94,7 +141,58 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::route::testing::{forward, listener, site};
+    use crate::route::{
+        Question,
+        testing::{ask, forward, listener, site},
+    };
+
+    /// What a rule for everything answers.
+    fn location(redirect: &Redirect, path: &[u8], query: Option<&[u8]>) -> String {
+        under(&forward("a.x", ""), redirect, path, query)
+    }
+
+    fn under(rule: &Rule, redirect: &Redirect, path: &[u8], query: Option<&[u8]>) -> String {
+        let question = Question { target_path: path, query, ..ask("a.x", "/") };
+        super::location(redirect, &Values::new(rule, &question)).unwrap()
+    }
+
+    fn template(parts: Vec<Part>) -> Redirect {
+        let to = Template { parts };
+        Redirect { to, status: 302, keep_path: false, keep_query: true }
+    }
+
+    fn text(text: &str) -> Part {
+        Part::Text(text.into())
+    }
+
+    #[test]
+    fn captures_and_queries_are_filled_in() {
+        let rule = forward("a.x", "/old");
+        let query = Some(&b"x=y"[..]);
+        for (parts, expected) in [
+            (vec![text("https://m.x/"), Part::Rule(1)], "https://m.x/A%20b?x=y"),
+            (vec![text("https://"), Part::Host, Part::Target], "https://a.x/Old/A%20b?x=y"),
+            (vec![text("/n?"), Part::Query, text("&z")], "/n?x=y&z"),
+            (vec![text("/n?p="), Part::Rule(1), text("#f")], "/n?p=A%20b&x=y#f"),
+            (vec![text("/n#"), Part::Path], "/n?x=y#/Old/A%20b"),
+        ] {
+            assert_eq!(under(&rule, &template(parts), b"/Old/A%20b", query), expected);
+        }
+        let bare = vec![text("https://"), Part::Host, Part::Target];
+        assert_eq!(under(&rule, &template(bare), b"/old", None), "https://a.x/old");
+    }
+
+    #[test]
+    fn a_capture_never_leads_to_another_host() {
+        let rule = forward("a.x", "/o");
+        for path in ["/o//evil.example", "/o/\\evil.example", "/o///evil.example"] {
+            let path = path.as_bytes();
+            let to = under(&rule, &template(vec![text("/"), Part::Rule(1)]), path, None);
+            assert_eq!(to, "/evil.example");
+            let to = under(&rule, &template(vec![text("https://m.x/"), Part::Rule(1)]), path, None);
+            assert!(to.starts_with("https://m.x/"), "{to}");
+        }
+    }
 
     fn redirect(to: &str, keep_path: bool, keep_query: bool) -> Redirect {
         Redirect { to: to.into(), status: 302, keep_path, keep_query }

@@ -2,20 +2,30 @@
 //!
 //! Pure functions of the site and the request: nothing here waits, remembers or does I/O.
 //! [`host`] reads the `Host` header, [`reading`] all the ways in which a path can be understood,
-//! [`table`] finds the rule, [`mod@decide`] gives the verdict and [`mod@location`] writes redirects.
+//! [`table`] finds the rule, [`mod@decide`] gives the verdict, [`mod@location`] writes redirects,
+//! [`template`] fills captures in and [`target`] rewrites what goes to a server.
 
+#[cfg(test)]
+mod capture_properties;
+mod condition;
 pub mod decide;
 pub mod host;
 pub mod location;
 #[cfg(test)]
 mod properties;
+pub mod question;
 pub mod reading;
 mod rewrite;
 pub mod table;
+pub mod target;
+pub mod template;
 #[cfg(test)]
 mod testing;
 
-pub use decide::{Decision, Question, decide};
+pub use decide::{Decision, decide};
 pub use host::{HostName, normalize_host};
 pub use location::{https_location, https_port, location};
+pub use question::Question;
 pub use table::Table;
+pub use target::rewritten;
+pub use template::Values;

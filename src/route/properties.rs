@@ -6,9 +6,11 @@ use proptest::{prelude::*, sample::select};
 use super::{
     Decision, Question, Table, decide, normalize_host,
     reading::{Readings, readings},
-    testing::{OTHER, forward, site},
+    testing::{OTHER, ask, forward, site},
 };
-use crate::site::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes, Site};
+use crate::site::{
+    Action, Condition, HostPattern, PathPattern, Redirect, Respond, Rule, Schemes, Site, Test,
+};
 
 /// A verdict that can be compared: what happens, and by which rule.
 type Verdict = (&'static str, Option<usize>);
@@ -21,6 +23,7 @@ fn verdict(decision: &Decision<'_>) -> Verdict {
         Decision::HostNotPublished => "no host",
         Decision::PathNotPublished => "no path",
         Decision::Redirect { .. } => "redirect",
+        Decision::Respond { .. } => "respond",
         Decision::ToHttps { .. } => "https",
     };
     (name, decision.rule().map(|rule| rule.index))
@@ -48,10 +51,14 @@ fn reference(site: &Site, question: &Question<'_>) -> Verdict {
         .iter()
         .map(|reading| {
             let path = String::from_utf8_lossy(reading).into_owned();
-            let Some(best) = rules.iter().filter_map(|r| path_rank(&r.path, &path)).max() else {
+            let mut taking: Vec<&Rule> = rules.iter().map(|rule| &***rule).collect();
+            taking.retain(|rule| rule.when.iter().all(|c| condition(c, question, &path)));
+            let Some(best) = taking.iter().filter_map(|r| path_rank(&r.path, &path)).max() else {
                 return ("no path", None);
             };
-            let rules = rules.iter().filter(|r| path_rank(&r.path, &path) == Some(best));
+            taking.retain(|rule| path_rank(&rule.path, &path) == Some(best));
+            taking.sort_by_key(|rule| rule.when.is_empty());
+            let rules = taking.iter();
             let https = rules.clone().find(|rule| rule.schemes.https);
             let http = rules.clone().find(|rule| rule.schemes.http);
             let Some(rule) = (if question.https { https } else { http.or(https) }) else {
@@ -86,12 +93,40 @@ fn reference(site: &Site, question: &Question<'_>) -> Verdict {
             if !question.https && !rule.schemes.http {
                 return ("https", Some(rule.index));
             }
-            let redirect = matches!(rule.action, Action::Redirect(_));
-            (if redirect { "redirect" } else { "forward" }, Some(rule.index))
+            let what = match rule.action {
+                Action::Redirect(_) => "redirect",
+                Action::Respond(_) => "respond",
+                _ => "forward",
+            };
+            (what, Some(rule.index))
         })
         .collect();
     verdicts.dedup();
     if let [one] = verdicts.as_slice() { *one } else { ("ambiguous", None) }
+}
+
+fn condition(condition: &Condition, question: &Question<'_>, path: &str) -> bool {
+    match condition {
+        Condition::Method(Test::Is(methods)) => methods.iter().any(|m| **m == *question.method),
+        Condition::Scheme(schemes) => {
+            (question.https && schemes.https) || (!question.https && schemes.http)
+        }
+        Condition::Path(Test::Is(paths)) => paths.iter().any(|p| path_rank(p, path).is_some()),
+        Condition::Path(Test::Not(paths)) => !paths.iter().any(|p| path_rank(p, path).is_some()),
+        other => panic!("{other:?} is not among those that are tried"),
+    }
+}
+
+fn when() -> impl Strategy<Value = Vec<Condition>> {
+    let prefix = |path: &str| PathPattern::Prefix(path.into());
+    let all = vec![
+        Condition::Method(Test::Is(vec!["POST".into()])),
+        Condition::Method(Test::Is(vec!["GET".into(), "POST".into()])),
+        Condition::Scheme(Schemes { https: false, http: true }),
+        Condition::Path(Test::Is(vec![prefix("/a"), PathPattern::Exact("/b".into())])),
+        Condition::Path(Test::Not(vec![prefix("/a/b")])),
+    ];
+    prop_oneof![3 => Just(vec![]), 2 => proptest::collection::vec(select(all), 1..3)]
 }
 
 fn host_rank(site: &Site, pattern: &HostPattern, host: &str) -> Option<(u8, usize)> {
@@ -128,6 +163,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Forward(OTHER)),
         1 => Just(Action::Deny),
         1 => Just(Action::Redirect(redirect)),
+        1 => Just(Action::Respond(Respond { status: 503, page: None })),
     ]
 }
 
@@ -138,13 +174,14 @@ fn rule() -> impl Strategy<Value = Rule> {
     let listeners = vec![None, None, Some("tls"), Some("plain")];
     let allowed = vec![None, None, Some("/admin"), Some("/admin/a")];
     let parts = (select(hosts), select(paths), select(schemes), select(listeners));
-    (parts, action(), select(allowed)).prop_map(|(parts, action, allowed)| {
+    (parts, action(), when(), select(allowed)).prop_map(|(parts, action, when, allowed)| {
         let (host, path, (https, http), listener) = parts;
         Rule {
             schemes: Schemes { https, http },
             listeners: listener.map(|name: &str| vec![name.into()]),
             allow_denied: allowed.into_iter().map(Into::into).collect(),
             action,
+            when,
             ..forward(host, path)
         }
     })
@@ -224,9 +261,11 @@ proptest! {
         path in any_path(),
         https: bool,
         listener in 0usize..2,
+        post: bool,
     ) {
         let table = Table::new(&site);
-        let question = Question { listener, https, host: &host, target_path: path.as_bytes() };
+        let method = if post { "POST" } else { "GET" };
+        let question = Question { listener, https, method, ..ask(&host, &path) };
         let decision = decide(&table, &site, &question);
         prop_assert_eq!(verdict(&decision), reference(&site, &question));
     }
@@ -242,8 +281,7 @@ proptest! {
         port: bool,
     ) {
         let table = Table::new(&site);
-        let target = path.as_bytes();
-        let question = Question { listener: 0, https, host: &host, target_path: target };
+        let question = Question { https, ..ask(&host, &path) };
         let plain = verdict(&decide(&table, &site, &question));
         let shout = |text: &str| if upper { text.to_uppercase() } else { text.to_owned() };
         let mut spelt = shout(&host);
@@ -251,7 +289,7 @@ proptest! {
         spelt.push_str(if port { ":8443" } else { "" });
         let host = normalize_host(spelt.as_bytes()).unwrap();
         let path = shout(&path);
-        let question = Question { listener: 0, https, host: &host, target_path: path.as_bytes() };
+        let question = Question { https, ..ask(&host, &path) };
         prop_assert_eq!(verdict(&decide(&table, &site, &question)), plain);
     }
 
@@ -262,7 +300,7 @@ proptest! {
     ) {
         let site = site(&[], vec![forward("h.x", ""), forward("h.x", "/reach")]);
         let table = Table::new(&site);
-        let question = Question { listener: 0, https, host: "h.x", target_path: path.as_bytes() };
+        let question = Question { https, ..ask("h.x", &path) };
         let decision = decide(&table, &site, &question);
         prop_assert!(
             matches!(decision, Decision::Deny { .. } | Decision::Ambiguous),
@@ -278,7 +316,7 @@ proptest! {
         listener: usize,
     ) {
         let table = Table::new(&site);
-        let question = Question { listener, https: true, host: &host, target_path: &path };
+        let question = Question { listener, target_path: &path, ..ask(&host, "") };
         let _ = decide(&table, &site, &question);
     }
 }

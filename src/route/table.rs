@@ -43,6 +43,16 @@ impl Table {
         })
     }
 
+    /// Whether a host pattern takes `host` (normalised).
+    pub(super) fn matches(&self, pattern: &HostPattern, host: &str) -> bool {
+        let behind = |prefix: &str| host.strip_prefix(prefix)?.strip_prefix('.');
+        match pattern {
+            HostPattern::Exact(name) => **name == *host,
+            HostPattern::Prefix(prefix) => behind(prefix).is_some_and(|rest| self.is_domain(rest)),
+            HostPattern::Suffix(suffix) => parents(host).skip(1).any(|name| *name == **suffix),
+        }
+    }
+
     /// Whether `name` is one of the site's domains or lies under one, by whole labels.
     fn is_domain(&self, name: &str) -> bool {
         !name.is_empty()
@@ -59,17 +69,21 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The rules for the longest path pattern that takes this reading of a path, in file order:
-    /// equal but for their schemes, and never empty.
-    pub fn find(&self, reading: &[u8]) -> Option<&[Arc<Rule>]> {
-        self.entries.iter().find(|entry| entry.takes(reading)).map(|entry| entry.rules.as_slice())
+    /// The rules for each path pattern that takes this reading of a path, the longest pattern
+    /// first; of one pattern those with conditions, in file order, and then those without, which
+    /// are equal but for their schemes.
+    pub fn find(&self, reading: &[u8]) -> impl Iterator<Item = &[Arc<Rule>]> {
+        self.entries
+            .iter()
+            .filter(move |entry| entry.takes(reading))
+            .map(|entry| entry.rules.as_slice())
     }
 
     /// The farms that any path of this host leads to.
     pub fn farms(&self) -> impl Iterator<Item = FarmId> {
         self.entries.iter().flat_map(|entry| &entry.rules).filter_map(|rule| match rule.action {
             Action::Forward(farm) => Some(farm),
-            Action::Deny | Action::Redirect(_) => None,
+            Action::Deny | Action::Redirect(_) | Action::Respond(_) => None,
         })
     }
 
@@ -89,6 +103,9 @@ impl Paths {
 
     fn sort(&mut self) {
         self.entries.sort_by_key(|entry| (std::cmp::Reverse(entry.path.len()), !entry.exact));
+        for entry in &mut self.entries {
+            entry.rules.sort_by_key(|rule| rule.when.is_empty());
+        }
     }
 }
 
@@ -161,22 +178,16 @@ mod tests {
     use crate::route::testing::{forward, site};
 
     fn found(table: &Table, host: &str) -> Option<String> {
-        let rules = table.host(0, host)?.find(b"/")?;
+        let rules = table.host(0, host)?.find(b"/").next()?;
         rules.first().map(|rule| rule.host.to_string())
     }
 
     #[test]
     fn exact_before_longest_prefix_before_longest_suffix() {
-        let table = Table::new(&site(
-            &["contoso.com"],
-            vec![
-                forward("*.contoso.com", ""),
-                forward("*.emea.contoso.com", ""),
-                forward("meet.*", ""),
-                forward("meet.emea.*", ""),
-                forward("meet.us.contoso.com", ""),
-            ],
-        ));
+        let patterns =
+            ["*.contoso.com", "*.emea.contoso.com", "meet.*", "meet.emea.*", "meet.us.contoso.com"];
+        let rules = patterns.iter().map(|pattern| forward(pattern, "")).collect();
+        let table = Table::new(&site(&["contoso.com"], rules));
         for (host, expected) in [
             ("meet.us.contoso.com", Some("meet.us.contoso.com")),
             ("meet.contoso.com", Some("meet.*")),
@@ -193,6 +204,9 @@ mod tests {
             ("xmeet.fabrikam.com", None),
         ] {
             assert_eq!(found(&table, host).as_deref(), expected, "{host}");
+            let takes = |text: &str| table.matches(&forward(text, "").host, host);
+            assert_eq!(patterns.into_iter().any(takes), expected.is_some(), "{host}");
+            assert!(expected.is_none_or(takes), "{host}");
         }
     }
 
@@ -209,7 +223,7 @@ mod tests {
         let rules = paths.iter().map(|path| forward("h.x", path)).collect();
         let table = Table::new(&site(&[], rules));
         let name = |path: &str| {
-            let rules = table.host(0, "h.x").unwrap().find(path.as_bytes()).unwrap();
+            let rules = table.host(0, "h.x").unwrap().find(path.as_bytes()).next().unwrap();
             rules.first().unwrap().name.to_string()
         };
         assert_eq!(name("/A/B"), "h.x=/a/b");

@@ -1,14 +1,21 @@
 //! Sites for the tests of this area: listener 0 is `tls` on 443, listener 1 `plain` on 80; farm 0
 //! is `lync` (its paths denied and limited as the preset does), farm 1 is `other`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
+use http::HeaderMap;
+
+use super::Question;
 use crate::{
     farm::testing,
     site::{
-        AccessLog, Action, Admin, AdminAddress, AffinityKey, Farm, FarmId, HostPattern, Limits,
-        Listener, ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes, Shutdown, Site,
-        TlsVersion,
+        AccessLog, Action, Admin, AdminAddress, AffinityKey, Farm, FarmId, HeaderChanges,
+        HostPattern, Limits, Listener, ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes,
+        Shutdown, Site, TlsVersion,
     },
 };
 
@@ -83,12 +90,32 @@ pub(super) fn forward(host: &str, path: &str) -> Rule {
         path: path_pattern,
         schemes: Schemes { https: true, http: true },
         listeners: None,
+        when: Vec::new(),
         action: Action::Forward(LYNC),
+        rewrite: None,
+        request_headers: HeaderChanges::default(),
+        response_headers: HeaderChanges::default(),
+        rewrite_host: false,
         allow_denied: Vec::new(),
         timeout: None,
         body_size: None,
         body_timeout: Duration::from_secs(60),
         place: place(),
+    }
+}
+
+/// A GET over TLS, without header and query.
+pub(super) fn ask<'q>(host: &'q str, path: &'q str) -> Question<'q> {
+    static NOTHING: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+    Question {
+        listener: 0,
+        https: true,
+        host,
+        target_path: path.as_bytes(),
+        query: None,
+        method: "GET",
+        headers: &NOTHING,
+        source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
     }
 }
 

@@ -3,22 +3,26 @@
 //! Everything here is resolved and immutable: names are looked up, presets expanded, files read.
 //! Nothing is left that can fail while a request is served.
 
+mod condition;
 mod farm;
 mod listener;
 pub mod path;
 mod rule;
+mod template;
 mod token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
+pub use condition::{Condition, Pattern, Test};
 pub use farm::{
     Address, Affinity, Balance, Bridge, Check, ConnectionAuth, Farm, Forward, ForwardStyle,
     HashKey, Passive, Ports, Probe, Queue, Server, ServerTls, Verify,
 };
 pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
-pub use rule::{Action, HostPattern, PathPattern, Redirect, Rule, Schemes};
+pub use rule::{Action, HostPattern, Page, PathPattern, Redirect, Respond, Rule, Schemes};
+pub use template::{Field, FieldValue, HeaderChanges, Part, Rewrite, Template};
 pub use token::Token;
 
 /// The compiled, immutable configuration.

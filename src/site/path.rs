@@ -11,6 +11,15 @@ pub fn under(path: &[u8], prefix: &[u8]) -> bool {
     })
 }
 
+/// Whether a path pattern takes `path`.
+pub fn takes(pattern: &PathPattern, path: &[u8]) -> bool {
+    match pattern {
+        PathPattern::Any => true,
+        PathPattern::Prefix(prefix) => under(path, prefix.as_bytes()),
+        PathPattern::Exact(exact) => path.eq_ignore_ascii_case(exact.as_bytes()),
+    }
+}
+
 /// Whether `path` is covered by an entry of a path list: `/x` is a prefix, `=/x` exact.
 pub fn listed(path: &[u8], entry: &str) -> bool {
     match entry.strip_prefix('=') {

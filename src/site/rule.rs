@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{FarmId, Place};
+use bytes::Bytes;
+
+use super::{Condition, FarmId, HeaderChanges, Place, Rewrite, Template};
 
 /// A publish rule: host (+ path) → farm.
 #[derive(Clone, Debug)]
@@ -19,8 +21,19 @@ pub struct Rule {
     pub schemes: Schemes,
     /// Names of the listeners it is limited to; `None`: all.
     pub listeners: Option<Vec<Arc<str>>>,
+    /// What must hold besides; empty: nothing. Rules with conditions are asked before the one of
+    /// the same host and path without.
+    pub when: Vec<Condition>,
     /// What happens.
     pub action: Action,
+    /// Changes to path and query on the way to the server.
+    pub rewrite: Option<Rewrite>,
+    /// Changes to the request's header on the way to the server.
+    pub request_headers: HeaderChanges,
+    /// Changes to the answer's header on the way to the client.
+    pub response_headers: HeaderChanges,
+    /// Whether names of the servers in `Location` and cookies become the client's. Default false.
+    pub rewrite_host: bool,
     /// Paths of the farm's `deny_paths` that this rule publishes all the same.
     pub allow_denied: Vec<Arc<str>>,
     /// Silence allowed to the server, instead of the farm's.
@@ -84,17 +97,38 @@ pub enum Action {
     Deny,
     /// Answer with a redirect.
     Redirect(Redirect),
+    /// Answer with a page.
+    Respond(Respond),
 }
 
 /// Where a redirect leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// Absolute URL or a path.
-    pub to: Arc<str>,
+    /// Absolute URL or a path, percent-encoded. Nothing but the host asked for is put into its
+    /// authority.
+    pub to: Template,
     /// 301, 302, 303, 307 or 308. Default 302.
     pub status: u16,
     /// Append the request's path to `to`. Default false.
     pub keep_path: bool,
     /// Append the request's query to `to`. Default true.
     pub keep_query: bool,
+}
+
+/// An answer of Frontgate's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// Its status. Default 200.
+    pub status: u16,
+    /// Its body; `None`: a short text.
+    pub page: Option<Page>,
+}
+
+/// A file, read when the configuration was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its bytes.
+    pub body: Bytes,
+    /// Its `Content-Type`, by its extension.
+    pub content_type: &'static str,
 }

@@ -24,6 +24,7 @@ mod passive;
 mod pins;
 mod publish;
 mod reload;
+mod rules;
 mod stop;
 mod streams;
 mod tls;

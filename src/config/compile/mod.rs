@@ -4,10 +4,15 @@
 mod admin;
 mod balance;
 mod certificates;
+mod conditions;
 mod farms;
+mod headers;
 mod listeners;
+mod patterns;
+mod respond;
 mod rules;
 pub mod same_as;
+mod templates;
 
 use std::{net::IpAddr, num::NonZero, sync::Arc, thread};
 
@@ -44,7 +49,7 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
     let listeners = listeners::compile(config, findings);
     let (certificates, default_certificate) = certificates::compile(config, files, findings);
     let farms = farms::compile(config, files, findings);
-    let (rules, written) = rules::compile(config, &farms, findings);
+    let (rules, written) = rules::compile(config, &farms, files, findings);
     let affinity_key = balance::affinity_key(certificates.get(default_certificate));
     let site = Site {
         affinity_key,

@@ -5,8 +5,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crate::{
     config::{
         code,
-        compile::{arc, collision, farms::Placed, not_empty, several, unknown_farm},
+        compile::{
+            arc, collision, conditions,
+            farms::Placed,
+            headers, not_empty, respond, several,
+            templates::{self, Scope},
+            unknown_farm,
+        },
         diagnostic::{Findings, nearest},
+        files::Files,
         model::{
             Config,
             listener::Listener,
@@ -22,6 +29,7 @@ use crate::{
 pub(super) fn compile(
     config: &Config,
     farms: &[Placed],
+    files: &mut Files,
     findings: &mut Findings,
 ) -> (Vec<Arc<Rule>>, Vec<usize>) {
     not_empty(config.publish.as_ref(), "publish", findings);
@@ -33,13 +41,19 @@ pub(super) fn compile(
     for (index, entry) in entries.enumerate() {
         let listeners = listeners(entry, &known, findings);
         let schemes = schemes(entry, findings);
-        let action = action(entry, &known, findings);
+        let when = conditions::compile(entry.when.as_ref(), findings);
+        let scope = Scope::new(&entry.path.value, when.as_deref());
+        let action = action(entry, &known, scope, files, findings);
+        let rewrite =
+            entry.rewrite.as_ref().and_then(|rewrite| templates::rewrite(rewrite, scope, findings));
+        let request_headers = headers::compile(entry.request_headers.as_ref(), scope, findings);
+        let response_headers = headers::compile(entry.response_headers.as_ref(), scope, findings);
         let Some(host) = &entry.host else { continue };
         // A rule whose action is at fault takes its place all the same.
         let claim =
             Claim { listeners: listeners.clone(), schemes, mark: &host.mark, rule: &entry.mark };
         take(&mut taken, host, entry, claim, findings);
-        let Some(action) = action else { continue };
+        let (Some(action), Some(when)) = (action, when) else { continue };
         rules.push(Arc::new(Rule {
             index: rules.len(),
             name: entry.name.as_ref().map_or_else(|| default_name(entry), |name| arc(name)),
@@ -47,7 +61,12 @@ pub(super) fn compile(
             path: entry.path.value.clone(),
             schemes,
             listeners,
+            when,
             action,
+            rewrite,
+            request_headers,
+            response_headers,
+            rewrite_host: entry.rewrite_host.value,
             allow_denied: entry
                 .allow_denied
                 .iter()
@@ -120,13 +139,15 @@ fn take<'a>(
     claim: Claim<'a>,
     findings: &mut Findings,
 ) {
-    if entry.path.fault || entry.schemes.fault {
+    // Rules with conditions stand beside each other and beside one without.
+    if entry.path.fault || entry.schemes.fault || entry.when.as_ref().is_some_and(|w| !w.is_empty())
+    {
         return;
     }
     let claims = taken.entry((host.value.clone(), entry.path.value.clone())).or_default();
     if let Some(first) = claims.iter().find(|first| first.collides(&claim)) {
         let message = "another rule takes the same host, path and scheme".to_string();
-        let help = "remove one of the two, or give it another `path`, `schemes` or `listeners`";
+        let help = "remove one of the two, or give it another `path`, `schemes` or `listeners`, or a `when`";
         // By an alias both hosts stand in one place; the rules do not.
         let alias = first.mark.place() == claim.mark.place();
         let (first, second) =
@@ -177,7 +198,13 @@ fn listeners(
 }
 
 /// What the rule does; `None` after a finding.
-fn action(entry: &At<publish::Rule>, known: &Known<'_>, findings: &mut Findings) -> Option<Action> {
+fn action(
+    entry: &At<publish::Rule>,
+    known: &Known<'_>,
+    scope: Scope,
+    files: &mut Files,
+    findings: &mut Findings,
+) -> Option<Action> {
     let deny = Some(&entry.deny).filter(|deny| deny.value);
     let set = [
         entry.farm.as_ref().map(|farm| ("farm", &farm.mark)),
@@ -200,16 +227,19 @@ fn action(entry: &At<publish::Rule>, known: &Known<'_>, findings: &mut Findings)
     }
     if let Some(redirect) = &entry.redirect {
         return Some(Action::Redirect(Redirect {
-            to: arc(&redirect.to.as_ref()?.0),
+            to: templates::url(redirect.to.as_ref()?, scope, findings)?,
             status: redirect.status.0,
             keep_path: redirect.keep_path.value,
             keep_query: redirect.keep_query.value,
         }));
     }
+    if let Some(respond) = &entry.respond {
+        return respond::compile(respond, files, findings).map(Action::Respond);
+    }
     if set.is_empty() && !entry.broken {
-        findings
-            .add(code::EXCLUSIVE, &entry.mark, "the rule does not say what to do")
-            .help("add `farm: NAME`, `deny: true` or `redirect: URL`".to_string());
+        findings.add(code::EXCLUSIVE, &entry.mark, "the rule does not say what to do").help(
+            "add `farm: NAME`, `deny: true`, `redirect: URL` or `respond: { … }`".to_string(),
+        );
     }
     None
 }

@@ -122,6 +122,10 @@ mod tests {
         documented(Farm::KEYS);
         documented(Listener::KEYS);
         documented(Rule::KEYS);
+        documented(publish::Condition::KEYS);
+        documented(publish::HeaderChanges::KEYS);
+        documented(publish::Respond::KEYS);
+        documented(publish::Rewrite::KEYS);
         documented(Limits::KEYS);
         documented(probe::Probe::KEYS);
     }

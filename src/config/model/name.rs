@@ -10,6 +10,7 @@ use crate::{
         diagnostic::Findings,
         node::Node,
         read::{Read, bad, scalar},
+        template::outline,
     },
     site::{HostPattern, PathPattern},
 };
@@ -134,7 +135,9 @@ pub struct Target(pub String);
 
 impl Read for Target {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
-        let text = &scalar(node, "a URL", findings)?.text;
+        let written = &scalar(node, "a URL", findings)?.text;
+        // What variables stand for is escaped when they are filled in.
+        let text = &outline(written);
         // SECURITY: the text becomes a Location header. `//host` and `/\host` are another site
         // to a browser, not a path. Test: `targets_are_urls_or_paths`.
         let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"<>^`{|}".contains(&b));
@@ -145,7 +148,7 @@ impl Read for Target {
         });
         let path = text.starts_with('/') && !text.starts_with("//");
         if plain && (url || path) {
-            return Some(Self(text.clone()));
+            return Some(Self(written.clone()));
         }
         bad(
             node,
@@ -272,7 +275,9 @@ mod tests {
 
     #[test]
     fn targets_are_urls_or_paths() {
-        for right in ["https://mail.contoso.com/owa", "/owa", "http://a/?b=c"] {
+        for right in
+            ["https://mail.contoso.com/owa", "/owa", "http://a/?b=c", "https://{HTTP_HOST}/{R:1}"]
+        {
             assert!(value::<Target>(right).is_some(), "{right}");
         }
         for wrong in [

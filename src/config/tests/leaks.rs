@@ -79,6 +79,33 @@ publish:
   - { host: a.contoso.com, path: /y, redirect: { to: /x, keep_path: "$sentinel" } }
   - { host: a.contoso.com, deny: true, name: "$sentinel", body_size: "$12345678" }
 "#,
+    // E060 to E064
+    r#"
+listeners: [{ address: "0.0.0.0:80" }]
+farms: { lync: { servers: [fe01] } }
+publish:
+  - host: a.contoso.com
+    farm: lync
+    schemes: [http]
+    when:
+      - { header: "$sentinel name" }
+      - { query: "$sentinel", matches: "$(sentinel" }
+      - { query: "$sentinel", is: "$sentinel", not: "$sentinel" }
+      - { method: "$sentinel" }
+      - { scheme: "$sentinel" }
+      - { source: ["$10.12345678", "$10.12.34.56/99"] }
+      - { path: "$sentinel" }
+      - { host: ["$sentinel/x"] }
+      - { path: ~, matches: "$(?-i)sentinel" }
+      - { host: ~, matches: "$(sentinel{500}){5000}" }
+    rewrite: { path: "$sentinel", query: "$?sentinel" }
+    request_headers: { set: { X-A: "$sentinel{R:7}" }, remove: ["$Proxy-sentinel", "$sentinel name"] }
+    response_headers: { add: { X-A: "$ sentinel" } }
+  - { host: b.contoso.com, redirect: "$https://sentinel{R:1}/" }
+  - { host: c.contoso.com, redirect: "$https://h/{SENTINEL}" }
+  - { host: d.contoso.com, respond: { file: "$sentinel.html", status: "$12345678" } }
+  - { host: e.contoso.com, farm: lync, rewrite: { path: "$/{SENTINEL}" } }
+"#,
 ];
 
 /// Replaces `$text` in quotes by `${Vn}`; the texts.
@@ -118,7 +145,7 @@ fn no_message_shows_what_the_environment_says() {
         let (outcome, values) = load(dir.path(), case);
         codes.borrow_mut().extend(outcome.findings.iter().map(|f| f.code.id));
         let text = render::text(&outcome.findings, false);
-        for secret in ["sentinel", "12345678", "10.12.34.56", "10.12345678"] {
+        for secret in ["sentinel", "SENTINEL", "12345678", "10.12.34.56", "10.12345678"] {
             assert!(!text.contains(secret), "{secret} leaks:\n{text}");
         }
         let effective = outcome.effective.unwrap_or_default();
@@ -126,7 +153,10 @@ fn no_message_shows_what_the_environment_says() {
         assert!(!values.is_empty());
     }
     let codes = codes.into_inner();
-    for code in ["W001", "W005", "W007", "W010", "W012", "E003", "E012", "E016", "E017", "E018"] {
+    for code in [
+        "W001", "W005", "W007", "W010", "W012", "E003", "E012", "E016", "E017", "E018", "E060",
+        "E061", "E062", "E063", "E064",
+    ] {
         assert!(codes.contains(code), "no case makes {code}: {codes:?}");
     }
 }

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use crate::{
     config::{Outcome, load_with, render, tests::make},
     site::{
-        Action, Address, Check, FarmId, HostPattern, PathPattern, Ports, Schemes, TlsVersion,
-        Verify,
+        Action, Address, Check, FarmId, HostPattern, PathPattern, Ports, Respond, Schemes,
+        TlsVersion, Verify,
     },
 };
 
@@ -33,6 +33,20 @@ farms:
 publish:
   - { host: a.contoso.com, path: /Autodiscover, farm: lyncweb, schemes: [https, http], body_size: 1MiB, timeout: 5m }
   - { host: A.contoso.com, path: /admin, deny: true }
+  - host: a.contoso.com
+    path: /rules
+    farm: lyncweb
+    when:
+      - { header: X-A }
+      - { query: q, is: ["${A}", b] }
+      - { method: ~, not: GET }
+      - { source: [10.0.0.0/8, 192.0.2.7] }
+      - { path: ~, matches: '^/rules/(\w+)' }
+    rewrite: { path: "/x/{C:1}", query: "" }
+    request_headers: { set: { X-A: "${A}", X-B: "{R:1}" }, remove: [X-C] }
+    response_headers: { add: { X-D: d } }
+    rewrite_host: true
+  - { host: a.contoso.com, path: /page, respond: { status: 503, file: page.html } }
 "#;
 
 const INCLUDED: &str = r#"
@@ -46,6 +60,7 @@ fn whole(dir: &Path) -> Outcome {
     fs::create_dir_all(dir.join("logs")).unwrap();
     fs::write(dir.join("conf.d/extra.yaml"), INCLUDED).unwrap();
     fs::write(dir.join("main.yaml"), WHOLE).unwrap();
+    fs::write(dir.join("page.html"), "<p>Later</p>").unwrap();
     load_with(&dir.join("main.yaml"), &server)
 }
 
@@ -102,10 +117,19 @@ fn a_whole_configuration_becomes_a_site() {
     );
     assert_eq!((rule.body_size, rule.timeout), (Some(1 << 20), Some(Duration::from_secs(300))));
     assert_eq!(site.rules[1].action, Action::Deny);
-    assert_eq!(site.rules[2].action, Action::Forward(FarmId(0)));
-    assert_eq!(site.rules[2].listeners, Some(vec!["public".into()]));
+    assert_eq!(site.rules[2].when.len(), 5);
+    let captures = site.rules[2].when[4].pattern().unwrap().0.captures_len();
+    assert_eq!((captures, &*site.rules[2].rewrite.as_ref().unwrap().within), (2, "/x"));
+    let Action::Respond(Respond { status: 503, page: Some(page) }) = &site.rules[3].action else {
+        panic!("{:?}", site.rules[3].action)
+    };
+    assert_eq!(&*page.body, b"<p>Later</p>");
+    assert_eq!(site.rules[4].action, Action::Forward(FarmId(0)));
+    assert_eq!(site.rules[4].listeners, Some(vec!["public".into()]));
 
-    for name in ["main.yaml", "conf.d/extra.yaml", "a.pem", "a.key", "a.pfx", "right.pass"] {
+    for name in
+        ["main.yaml", "conf.d/extra.yaml", "a.pem", "a.key", "a.pfx", "right.pass", "page.html"]
+    {
         let there = site.files.iter().any(|file| file.ends_with(name));
         assert!(there, "{name} is not among {:?}", site.files);
     }
@@ -127,6 +151,12 @@ fn the_effective_configuration_parses_again_to_the_same() {
     for (a, b) in first.farms.iter().zip(&second.farms) {
         assert_eq!((&a.servers, &a.probes, a.timeout), (&b.servers, &b.probes, b.timeout));
         assert_eq!((&a.deny_paths, &a.hide_headers), (&b.deny_paths, &b.hide_headers));
+    }
+    for (a, b) in first.rules.iter().zip(&second.rules) {
+        assert_eq!((&a.when, &a.action, &a.rewrite), (&b.when, &b.action, &b.rewrite));
+        assert_eq!(a.request_headers, b.request_headers);
+        assert_eq!(a.response_headers, b.response_headers);
+        assert_eq!(a.rewrite_host, b.rewrite_host);
     }
 }
 

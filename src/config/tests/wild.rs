@@ -8,6 +8,7 @@ use crate::config::{load_with, render};
 
 const VALID: &str = include_str!("../testdata/warnings.yaml");
 const BROAD: &str = include_str!("../testdata/not-available.yaml");
+const RULES: &str = include_str!("../testdata/when.yaml");
 
 /// Loads and renders; tells whether there is a site.
 fn survives(bytes: &[u8]) -> bool {
@@ -60,6 +61,9 @@ fn piece() -> impl Strategy<Value = String> {
             "999.1.1.1",
             "100-99",
             "101%",
+            "{C:9}",
+            "{URL}",
+            "(?-i)(",
             "\r\n",
         ])
         .prop_map(str::to_string),
@@ -82,10 +86,10 @@ proptest! {
 
     #[test]
     fn mutated_configurations(
-        broad in any::<bool>(),
+        start in proptest::sample::select(vec![VALID, BROAD, RULES]),
         edits in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..24, piece()), 1..6),
     ) {
-        let mut text: Vec<char> = if broad { BROAD } else { VALID }.chars().collect();
+        let mut text: Vec<char> = start.chars().collect();
         for (at, len, new) in edits {
             let at = at.index(text.len() + 1);
             let end = (at + len).min(text.len());

@@ -1,0 +1,124 @@
+//! Conditions of publish rules.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use ipnet::IpNet;
+use regex::bytes::Regex;
+
+use super::{HostPattern, PathPattern, Schemes};
+
+/// One entry of a rule's `when`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// A request header. Of several fields with one name each is asked; a missing one counts as
+    /// empty for `matches` (URL Rewrite does the same).
+    Header(HeaderName, Test<Arc<str>>),
+    /// A query parameter, decoded; its name is lower case and compares without letter case, as in
+    /// ASP.NET. A missing one counts as empty for `matches`.
+    Query(Arc<str>, Test<Arc<str>>),
+    /// The method.
+    Method(Test<Arc<str>>),
+    /// The client's protocol is one of these.
+    Scheme(Schemes),
+    /// The client's address.
+    Source(Test<IpNet>),
+    /// The path, in every reading of it.
+    Path(Test<PathPattern>),
+    /// The host, normalised.
+    Host(Test<HostPattern>),
+}
+
+impl Condition {
+    /// The regular expression of a `matches`, whose groups are `{C:0}` to `{C:9}`.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        match self {
+            Self::Header(_, test) | Self::Query(_, test) | Self::Method(test) => test.pattern(),
+            Self::Source(test) => test.pattern(),
+            Self::Path(test) => test.pattern(),
+            Self::Host(test) => test.pattern(),
+            Self::Scheme(_) => None,
+        }
+    }
+}
+
+/// What is asked of a subject.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test<T> {
+    /// It is there.
+    Present,
+    /// It equals one of these.
+    Is(Vec<T>),
+    /// It equals none of these.
+    Not(Vec<T>),
+    /// A regular expression matches somewhere in it.
+    Matches(Pattern),
+}
+
+impl<T> Test<T> {
+    /// Judges one text that is there; `equal` compares it with a value.
+    pub fn holds(&self, text: &[u8], equal: impl Fn(&T) -> bool) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Is(values) => values.iter().any(equal),
+            Self::Not(values) => !values.iter().any(equal),
+            Self::Matches(pattern) => pattern.0.is_match(text),
+        }
+    }
+
+    /// Judges a subject that may be there several times, or not at all.
+    pub fn holds_among<B: AsRef<[u8]>>(
+        &self,
+        mut texts: impl Iterator<Item = B>,
+        equal: impl Fn(&T, &[u8]) -> bool,
+    ) -> bool {
+        match self {
+            Self::Present => texts.next().is_some(),
+            Self::Is(values) => texts.any(|text| values.iter().any(|v| equal(v, text.as_ref()))),
+            Self::Not(values) => !texts.any(|text| values.iter().any(|v| equal(v, text.as_ref()))),
+            Self::Matches(pattern) => match texts.next() {
+                None => pattern.0.is_match(b""),
+                Some(first) => {
+                    pattern.0.is_match(first.as_ref())
+                        || texts.any(|text| pattern.0.is_match(text.as_ref()))
+                }
+            },
+        }
+    }
+
+    fn pattern(&self) -> Option<&Pattern> {
+        match self {
+            Self::Matches(pattern) => Some(pattern),
+            Self::Present | Self::Is(_) | Self::Not(_) => None,
+        }
+    }
+}
+
+/// A regular expression, compiled once; linear in the length of what it is asked about.
+#[derive(Clone, Debug)]
+pub struct Pattern(pub Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_may_be_there_never_once_or_often() {
+        let equal = |value: &&str, text: &[u8]| value.as_bytes() == text;
+        let judge = |test: Test<&'static str>| {
+            [&[][..], &["a"], &["b"], &["b", "a"]].map(|v| test.holds_among(v.iter(), equal))
+        };
+        let matches = |pattern| Test::Matches(Pattern(Regex::new(pattern).unwrap()));
+        assert_eq!(judge(Test::Present), [false, true, true, true]);
+        assert_eq!(judge(Test::Is(vec!["a", "c"])), [false, true, false, true]);
+        assert_eq!(judge(Test::Not(vec!["a", "c"])), [true, false, true, false]);
+        assert_eq!(judge(matches("a")), [false, true, false, true]);
+        assert_eq!(judge(matches("^$")), [true, false, false, false]);
+    }
+}
