@@ -26,6 +26,7 @@ mod health;
 mod in_flight;
 mod jitter;
 mod key;
+mod life;
 mod load;
 mod orders;
 mod passive;

@@ -19,7 +19,7 @@ use super::{
     health::{Event, Health, Outcome, Thresholds},
     in_flight::InFlight,
     load::{Counters, Load},
-    passive::{self, Failure, Judgement, Standing},
+    passive::{Judgement, Standing},
     queue::Queue,
     state::{Order, Ordered, State},
     warmth::Warmth,
@@ -30,7 +30,7 @@ use crate::site;
 #[derive(Debug)]
 pub struct Server {
     id: u64,
-    farm: Arc<str>,
+    pub(super) farm: Arc<str>,
     name: Arc<str>,
     spec: ArcSwap<site::Server>,
     addresses: Addresses,
@@ -41,14 +41,14 @@ pub struct Server {
     backup: AtomicBool,
     max_requests: AtomicUsize,
     /// What an administrator wants of it.
-    ordered: Ordered,
+    pub(super) ordered: Ordered,
     /// What live traffic says about it.
-    judgement: Judgement,
+    pub(super) judgement: Judgement,
     /// Its share after it came back.
-    warmth: Warmth,
+    pub(super) warmth: Warmth,
     load: Load,
     /// Requests that wait for a place in its farm.
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
 }
 
 /// What a server is doing, for people.
@@ -271,77 +271,6 @@ impl Server {
         let now = SystemTime::now();
         self.change(|health| health.observe(0, outcome, Thresholds::AT_ONCE, now));
         self.addresses.looked_up(any);
-    }
-
-    /// Takes an order, or that there is none any more; logs a change. A server that is ready again
-    /// starts anew: what live traffic said before is forgotten.
-    pub(crate) fn obey(&self, order: Option<Arc<Order>>) {
-        let told = order.as_ref().map_or_else(|| "ready".to_owned(), |order| order.told());
-        if self.ordered.obey(order) {
-            log::info!(target: LOG, "farm {}: server {} is {told}", self.farm, self.name);
-            if self.state() == State::Ready {
-                self.judgement.forgive();
-                self.warm_up();
-                self.queue.pump();
-            }
-        }
-    }
-
-    /// Takes an order of before this server appeared.
-    pub(crate) fn recall(&self, order: Arc<Order>) {
-        let (told, since) = (order.told(), humantime::format_rfc3339_seconds(order.since));
-        if self.ordered.obey(Some(order)) {
-            let Self { farm, name, .. } = self;
-            log::info!(target: LOG, "farm {farm}: server {name} is still {told} (since {since})");
-        }
-    }
-
-    /// An exchange with it failed in a way that the farm counts. `room`: whether the farm can do
-    /// without it.
-    pub(crate) fn failed(&self, failure: Failure, policy: &site::Passive, room: bool) {
-        let now = Instant::now();
-        self.tell(self.judgement.change(|record| record.failed(failure, policy, room, now)));
-    }
-
-    /// An exchange with it went well.
-    pub(crate) fn succeeded(&self) {
-        self.tell(self.judgement.change(|record| record.succeeded(Instant::now())));
-    }
-
-    /// Brings everything up to date that goes by time alone; to be called every `period`.
-    pub(crate) fn pulse(&self, period: Duration, now: Instant) {
-        self.load.pulse(period);
-        self.warmth.tick(now);
-        if !self.standing().takes() {
-            self.tell(self.judgement.change(|record| record.tick(now)));
-        }
-    }
-
-    pub(crate) fn warmth(&self) -> &Warmth {
-        &self.warmth
-    }
-
-    /// Its share grows anew from now on, if the farm wants that.
-    pub(crate) fn warm_up(&self) {
-        self.warmth.begin(Instant::now());
-    }
-
-    fn tell(&self, event: Option<passive::Event>) {
-        let Self { farm, name, .. } = self;
-        match event {
-            Some(passive::Event::Ejected(out, why)) => {
-                let out = humantime::format_duration(out);
-                log::warn!(target: LOG, "farm {farm}: server {name} is out for {out}: {why}");
-            }
-            Some(passive::Event::Retried) => {
-                self.warm_up();
-                log::info!(target: LOG, "farm {farm}: server {name} is tried again");
-            }
-            Some(passive::Event::Returned) => {
-                log::info!(target: LOG, "farm {farm}: server {name} is back");
-            }
-            None => {}
-        }
     }
 
     fn change(&self, step: impl FnOnce(Health) -> (Health, Option<Event>)) {

@@ -12,6 +12,7 @@ use crate::{
         certificates::Certificates,
         client::{Answer, Client},
         frontgate::{Frontgate, LISTENERS},
+        load::Load,
         until,
     },
 };
@@ -124,6 +125,67 @@ fn drain_moves_new_clients_and_leaves_pins_and_polls() {
         assert_eq!(frontgate.plain().ask(sign_in("carol")).status, 200);
     }
     assert_eq!(one.connections(), before + 1);
+}
+
+/// Under load: polls that hang at the drained server get their answers, nobody new comes, and no
+/// request fails, neither when it is drained nor when it is back.
+#[test]
+fn a_drain_under_load_with_polls_open_fails_no_request() {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let polls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let short = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (hanging, counted) = (polls.clone(), short.clone());
+    let one = Backend::plain(move |wire, _| {
+        while let Some(head) = read_head(wire) {
+            if head.starts_with("GET /poll ") {
+                hanging.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                gate.lock().unwrap().recv().unwrap();
+            } else {
+                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+            if reply(wire, "one").is_err() {
+                return;
+            }
+        }
+    });
+    let two = Backend::plain(crate::support::backend::always("two"));
+    let servers = crate::support::servers_of(&[("fe01", one.port()), ("fe02", two.port())]);
+    let frontgate = Frontgate::start(&format!(
+        "farms:\n  a: {{ servers: [{servers}], bridge: http }}\n\
+         publish:\n  - {{ host: meet.*, farm: a, schemes: [https, http] }}\n"
+    ));
+    let mut waiting = Vec::new();
+    let seen = || polls.load(std::sync::atomic::Ordering::SeqCst);
+    until("eight polls at fe01", SOON, || {
+        let mut client = frontgate.plain();
+        client.send("GET /poll HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n");
+        waiting.push(client);
+        (seen() >= 8).then_some(())
+    });
+    let plain = frontgate.address("plain");
+    let load = Load::start(4, move || Client::plain(plain), GET, |a| a.status == 200);
+    until("load", SOON, || (load.answered() > 200).then_some(()));
+    done(&frontgate, &["drain", "fe01"]);
+    let after = || short.load(std::sync::atomic::Ordering::SeqCst);
+    // What was on its way when the order came may still arrive.
+    let settled = until("no more", SOON, || {
+        let (before, answered) = (after(), load.answered());
+        until("more load", SOON, || (load.answered() > answered + 100).then_some(()));
+        (after() == before).then_some(before)
+    });
+    until("much more load", SOON, || (load.answered() > 2000).then_some(()));
+    assert_eq!(after(), settled, "a drained server gets nobody new");
+    // Those that hang there are answered, each in its time.
+    let total = seen();
+    for _ in 0..total {
+        go.send(()).unwrap();
+    }
+    let answers: Vec<_> = waiting.iter_mut().map(|client| client.answer(false).text()).collect();
+    assert_eq!(answers.iter().filter(|text| *text == "one").count(), total);
+    done(&frontgate, &["ready", "fe01"]);
+    until("traffic again", SOON, || (after() > settled + 50).then_some(()));
+    load.finish();
 }
 
 #[test]
