@@ -21,8 +21,12 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// SECURITY: what was sent may be part of `error`, and that stands in the log: a line end would
+    /// begin a line of its own. Test: a_problem_stays_on_one_line
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), near: Vec::new(), allow: None }
+        let error: String = error.into();
+        let error = error.replace(char::is_control, "\u{fffd}");
+        Self { status, error, near: Vec::new(), allow: None }
     }
 
     pub(super) fn answer(self) -> Answer {
@@ -62,4 +66,15 @@ fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_stays_on_one_line() {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "unknown field `a\nb\u{1b}[2J`");
+        assert_eq!(problem.error, "unknown field `a\u{fffd}b\u{fffd}[2J`");
+    }
 }

@@ -53,6 +53,10 @@ pub struct ServerRow {
     /// What live traffic says: `fine`, `probation` (tried again after it was out), `gently` (no new
     /// clients) or `out`.
     pub standing: String,
+    /// Why it is out for that, and for how many seconds still.
+    pub out_reason: Option<Arc<str>>,
+    /// See `out_reason`.
+    pub out_seconds: Option<u64>,
     /// Its share of new clients from 0 to 1, while that grows after it came back.
     pub share: Option<f64>,
     /// Whether it takes new clients, everything considered.
@@ -111,6 +115,8 @@ impl ServerRow {
             backup: spec.backup,
             max_requests: spec.max_requests,
             standing: status.standing.word().to_owned(),
+            out_reason: status.ejected.as_ref().map(|(reason, _)| reason.clone()),
+            out_seconds: status.ejected.as_ref().map(|(_, left)| left.as_secs()),
             share: status.share,
             takes_clients: server.open(),
             requests: counters.requests,

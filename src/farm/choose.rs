@@ -1,9 +1,10 @@
 //! Which server takes this request: who may, in which order of preference, and whether there is
 //! room.
 
-use std::{sync::Arc, time::Instant};
+use std::{cell::Cell, sync::Arc, time::Instant};
 
 use super::{Farm, Tried, balance::mix, in_flight::InFlight, queue::Refused, server::Server};
+use crate::site;
 
 /// What a request brings to the choice.
 #[derive(Clone, Copy, Debug)]
@@ -12,8 +13,17 @@ pub struct Wish<'a> {
     pub key: u64,
     /// The server its client has already, by pin or affinity.
     pub home: Option<&'a Arc<Server>>,
+    /// Whether it is a pin: then nothing else than that server will do.
+    pub pinned: bool,
     /// Servers it has tried.
     pub tried: &'a Tried,
+}
+
+impl<'a> Wish<'a> {
+    /// Of a request without a home.
+    pub fn anyone(key: u64, tried: &'a Tried) -> Self {
+        Self { key, home: None, pinned: false, tried }
+    }
 }
 
 /// The outcome of a choice.
@@ -32,15 +42,13 @@ pub enum Choice {
 enum Round {
     /// Servers in full use; those that came back just now with their growing share.
     Usual,
-    /// The same with all of their share: better a cold server than none.
+    /// The same with all of their share: better a cold server than a full one, or none.
     Cold,
-    /// Backup servers.
+    /// Backup servers; not for what full servers leave over.
     Backup,
     /// What live traffic speaks against, but probes do not: better a doubtful server than none.
     Doubtful,
 }
-
-const ROUNDS: [Round; 4] = [Round::Usual, Round::Cold, Round::Backup, Round::Doubtful];
 
 impl Farm {
     /// Chooses a server and takes a place there. A request with a home goes there or waits for
@@ -49,41 +57,62 @@ impl Farm {
         if let Some(home) = wish.home.filter(|home| !wish.tried.contains(home)) {
             return home.begin().map_or(Choice::Busy, Choice::Place);
         }
-        for round in ROUNDS {
-            // Another request may take the last place in between; then the server is full.
-            for _ in 0..=self.servers().len() {
-                let now = Instant::now;
-                let takes = |s: &Server| !wish.tried.contains(s) && takes(s, round, wish.key, now);
-                let Some(server) = self.selector().pick(wish.key, |s| takes(s) && !s.full()) else {
-                    break;
-                };
-                if let Some(place) = server.begin() {
+        let full = Cell::new(false);
+        for rounds in [&[Round::Usual, Round::Cold][..], &[Round::Backup], &[Round::Doubtful]] {
+            for round in rounds {
+                if let Some(place) = self.choose_in(*round, wish, &full) {
                     return Choice::Place(place);
                 }
             }
-            let full = |s: &Arc<Server>| s.full() && !wish.tried.contains(s);
-            if self.servers().iter().any(|s| full(s) && takes(s, round, wish.key, Instant::now)) {
+            if full.get() {
                 return Choice::Busy;
             }
         }
         Choice::Nobody
     }
 
-    /// The same, waiting in the farm's queue while every server is full.
+    fn choose_in(&self, round: Round, wish: &Wish<'_>, full: &Cell<bool>) -> Option<InFlight> {
+        // Another request may take the last place in between; then the server is full.
+        for _ in 0..=self.servers().len() {
+            let server = self.selector().pick(wish.key, |server| {
+                if wish.tried.contains(server) || !takes(server, round, wish.key) {
+                    return false;
+                }
+                // Looked at once: it may have room the next moment.
+                let is_full = server.full();
+                full.set(full.get() || is_full);
+                !is_full
+            })?;
+            match server.begin() {
+                Some(place) => return Some(place),
+                None => full.set(true),
+            }
+        }
+        None
+    }
+
+    /// The same, waiting in the farm's queue while every server is full. A client whose own server
+    /// is full waits for that one; where there is no queue, affinity (not a pin) yields.
     ///
     /// # Errors
     /// There is no server for it, no room to wait, or no place in time.
     pub async fn place(&self, wish: &Wish<'_>) -> Result<InFlight, Refused> {
         let queue = self.queue();
-        if queue.is_empty() {
-            match self.choose(wish) {
+        let site::Queue { size, wait } = self.spec().queue;
+        if !queue.competes(wish) {
+            let choice = match self.choose(wish) {
+                Choice::Busy if wish.home.is_some() && !wish.pinned && size == 0 => {
+                    self.choose(&Wish::anyone(wish.key, wish.tried))
+                }
+                choice => choice,
+            };
+            match choice {
                 Choice::Place(place) => return Ok(place),
                 Choice::Nobody => return Err(Refused::NoServer),
                 Choice::Busy => {}
             }
         }
-        let settings = self.spec().queue;
-        queue.wait(wish, settings.size, settings.wait).await
+        queue.wait(wish, size, wait).await
     }
 
     /// How many requests wait for a place.
@@ -93,9 +122,9 @@ impl Farm {
 }
 
 /// Whether a server takes new clients in this round.
-fn takes(server: &Server, round: Round, key: u64, now: impl FnOnce() -> Instant) -> bool {
+fn takes(server: &Server, round: Round, key: u64) -> bool {
     match round {
-        Round::Usual => !server.backup() && server.open() && ramped(server, key, now),
+        Round::Usual => !server.backup() && server.open() && ramped(server, key),
         Round::Cold => !server.backup() && server.open() && server.warmth().is_cold(),
         Round::Backup => server.backup() && server.open(),
         Round::Doubtful => server.enabled(),
@@ -104,11 +133,11 @@ fn takes(server: &Server, round: Round, key: u64, now: impl FnOnce() -> Instant)
 
 /// Whether a server that came back just now takes this one: its share grows with time. By a hash
 /// of the key, so that a key that moved back does not move again.
-fn ramped(server: &Server, key: u64, now: impl FnOnce() -> Instant) -> bool {
+fn ramped(server: &Server, key: u64) -> bool {
     let warmth = server.warmth();
     if !warmth.is_cold() {
         return true;
     }
     let draw = (mix(key ^ server.id()) >> 11) as f64 / (1u64 << 53) as f64;
-    warmth.share(now()).is_none_or(|share| draw < share)
+    warmth.share(Instant::now()).is_none_or(|share| draw < share)
 }

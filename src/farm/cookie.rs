@@ -72,6 +72,11 @@ impl Cookies {
                 Address::Name(name) => name.to_string(),
                 Address::Ip(ip) => ip.to_string(),
             };
+            // SECURITY: while these are honoured, names can be tried: a right one leads to the same
+            // server every time. So only under ARR's own name. Test: only_arrs_cookie_is_arrs
+            if !name.eq_ignore_ascii_case("ARRAffinity") {
+                continue;
+            }
             for host in [&*address, &**server.name()] {
                 for value in issued_by_arr(host) {
                     known.entry(value).or_insert((server.id(), false));
@@ -81,12 +86,12 @@ impl Cookies {
         Some(Self { name: name.clone(), known, issued })
     }
 
-    /// The server that a request's cookie names. Values that nobody issued, and servers that are
-    /// gone, name none.
-    pub(crate) fn read(&self, headers: &HeaderMap) -> Option<Named> {
+    /// The servers that a request's cookies name: there may be several, of other paths or domains.
+    /// Values that nobody issued, and servers that are gone, name none.
+    pub(crate) fn read<'h>(&'h self, headers: &'h HeaderMap) -> impl Iterator<Item = Named> + 'h {
         let lines = headers.get_all(header::COOKIE).iter();
-        let mut pairs = lines.flat_map(|line| line.as_bytes().split(|b| *b == b';'));
-        pairs.find_map(|pair| {
+        let pairs = lines.flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+        pairs.filter_map(|pair| {
             let pair = std::str::from_utf8(pair.trim_ascii()).ok()?;
             let (name, value) = pair.split_once('=')?;
             let value = value.trim_matches('"');
@@ -149,7 +154,7 @@ mod tests {
         for line in lines {
             headers.append(header::COOKIE, HeaderValue::from_str(line).unwrap());
         }
-        cookies.read(&headers)
+        cookies.read(&headers).next()
     }
 
     fn issued(cookies: &Cookies, server: &Server, https: bool) -> String {
@@ -209,6 +214,16 @@ mod tests {
         let named = Some(Named { server: servers[0].id(), current: false });
         assert_eq!(read(&cookies, &[&format!("ARRAffinity={arr}")]), named);
         assert_eq!(read(&cookies, &[&format!("ARRAffinity={}", arr.to_lowercase())]), named);
+    }
+
+    #[test]
+    fn only_arrs_cookie_is_arrs() {
+        let servers = [server("fe01")];
+        let [wide, narrow] = issued_by_arr("fe01");
+        let cookies = cookies("sticky", &[KEY], &servers);
+        for value in [wide, narrow] {
+            assert_eq!(read(&cookies, &[&format!("sticky={value}")]), None);
+        }
     }
 
     #[test]

@@ -74,16 +74,19 @@ impl Farm {
     /// The server that affinity says this client keeps, if that may go on: not one that is down
     /// or out. A drained server, or one with weight 0, keeps its clients.
     pub fn affinity(&self, source: IpAddr, headers: &HeaderMap) -> Option<Home> {
-        let (server, told) = match (&self.spec.affinity, &self.cookies) {
-            (Affinity::Source, _) => (self.kept.sources.server(source, Instant::now())?, true),
-            (Affinity::Cookie(_), Some(cookies)) => {
-                let named = cookies.read(headers)?;
-                (named.server, named.current)
-            }
-            _ => return None,
+        let kept = |id: u64, told: bool| {
+            let server = self.servers.iter().find(|s| s.id() == id && s.keeps())?;
+            Some(Home { server: server.clone(), told })
         };
-        let server = self.servers.iter().find(|s| s.id() == server)?;
-        server.keeps().then(|| Home { server: server.clone(), told })
+        match (&self.spec.affinity, &self.cookies) {
+            (Affinity::Source, _) => kept(self.kept.sources.server(source, Instant::now())?, true),
+            (Affinity::Cookie(_), Some(cookies)) => {
+                // What we issued goes before what ARR did, whichever comes first.
+                let homes = || cookies.read(headers).filter_map(|n| kept(n.server, n.current));
+                homes().find(|home| home.told).or_else(|| homes().next())
+            }
+            _ => None,
+        }
     }
 
     /// The client keeps this server from now on; returns the cookie that it needs for that.

@@ -14,18 +14,23 @@ use super::{
 use crate::site;
 
 impl Server {
-    /// Takes an order, or that there is none any more; logs a change. A server that is ready again
-    /// starts anew: what live traffic said before is forgotten.
+    /// Takes an order, or that there is none any more; logs a change. Whoever says `ready` wants
+    /// the server back: what live traffic said before is forgotten.
     pub(crate) fn obey(&self, order: Option<Arc<Order>>) {
         let told = order.as_ref().map_or_else(|| "ready".to_owned(), |order| order.told());
-        if self.ordered.obey(order) {
+        let changed = self.ordered.obey(order);
+        if changed {
             log::info!(target: LOG, "farm {}: server {} is {told}", self.farm, self.name());
-            if self.state() == State::Ready {
-                self.judgement.forgive();
+        }
+        if self.state() == State::Ready {
+            let out = !self.standing().takes();
+            self.judgement.forgive();
+            if changed || out {
                 self.warm_up();
-                self.queue.pump();
             }
         }
+        // Places are free, or those who wait for this server wait in vain.
+        self.queue.pump();
     }
 
     /// Takes an order of before this server appeared.

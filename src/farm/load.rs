@@ -14,8 +14,8 @@ use std::{
 /// less (ARR `leastResponseTimePeriod`).
 const MEMORY: Duration = Duration::from_secs(5);
 
-/// How quickly an old average is forgotten altogether, so that a server that was slow once is
-/// asked again.
+/// How quickly an old average is believed less, so that a server that was slow once is asked
+/// again.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// Response times above this count as this: longer ones are polls, whose time says nothing about
@@ -123,6 +123,17 @@ impl Load {
         self.traffic.fetch_max(least, Ordering::Relaxed);
     }
 
+    /// The server has another weight from now on: what it moved counts as if it always had.
+    pub(super) fn reweigh(&self, from: u32, to: u32) {
+        if from != to && from > 0 && to > 0 {
+            let scale = |traffic: u64| {
+                let scaled = u128::from(traffic) * u128::from(to) / u128::from(from);
+                Some(u64::try_from(scaled).unwrap_or(u64::MAX))
+            };
+            let _ = self.traffic.fetch_update(Ordering::Relaxed, Ordering::Relaxed, scale);
+        }
+    }
+
     /// The header of an answer came after `time`.
     pub(crate) fn answered(&self, time: Duration, now: Instant) {
         let now = millis(now);
@@ -135,13 +146,13 @@ impl Load {
         let _ = self.response_time.fetch_update(Ordering::Relaxed, Ordering::Relaxed, blend);
     }
 
-    /// The response time to be expected in microseconds; old knowledge fades towards nothing.
-    /// `None`: no answer came yet.
-    pub(crate) fn expected(&self, now: Instant) -> Option<f64> {
+    /// The average response time in microseconds, and how much of that is still believed, from 1
+    /// down to 0. `None`: no answer came yet.
+    pub(crate) fn response_time(&self, now: Instant) -> Option<(f64, f64)> {
         let packed = self.response_time.load(Ordering::Relaxed);
         let (known, at) = unpack(packed);
-        let faded = (-age(at, millis(now)).as_secs_f64() / FORGOTTEN.as_secs_f64()).exp();
-        (packed != 0).then(|| f64::from(known) * faded)
+        let believed = (-age(at, millis(now)).as_secs_f64() / FORGOTTEN.as_secs_f64()).exp();
+        (packed != 0).then_some((f64::from(known), believed))
     }
 
     /// Brings the rate of requests up to date; to be called every `period`.
@@ -217,7 +228,7 @@ mod tests {
     #[test]
     fn the_average_follows_and_fades() {
         let (load, now) = (Load::default(), Instant::now());
-        assert_eq!(load.expected(now), None);
+        assert_eq!(load.response_time(now), None);
         load.answered(SECOND / 10, now);
         assert_eq!(load.counters().response_time, Some(SECOND / 10));
         for second in 1..=20 {
@@ -226,10 +237,10 @@ mod tests {
         let average = load.counters().response_time.unwrap();
         assert!(average > SECOND * 49 / 100 && average <= SECOND / 2, "{average:?}");
         let later = now + 20 * SECOND;
-        let expected = load.expected(later).unwrap();
-        assert!(load.expected(later + 10 * SECOND).unwrap() < expected / 2.5);
-        // What people read does not fade: it is what the last answers took.
-        assert_eq!(load.counters().response_time, Some(average));
+        let (known, believed) = load.response_time(later).unwrap();
+        assert!((known / 1e6 - average.as_secs_f64()).abs() < 1e-6 && believed == 1.0);
+        let (same, believed) = load.response_time(later + 10 * SECOND).unwrap();
+        assert!(same == known && (0.36..0.37).contains(&believed));
         // A poll of half an hour is not half an hour of slowness.
         load.answered(1800 * SECOND, later);
         assert!(load.counters().response_time.unwrap() < 10 * SECOND);
@@ -265,5 +276,8 @@ mod tests {
         load.raise_traffic(100);
         load.raise_traffic(50);
         assert_eq!((load.traffic(), load.sent()), (100, 30));
+        load.reweigh(100, 25);
+        load.reweigh(25, 0);
+        assert_eq!(load.traffic(), 25);
     }
 }

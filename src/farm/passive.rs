@@ -117,8 +117,9 @@ pub(crate) struct Record {
     standing: Standing,
     /// The last failures, oldest first; never more than the policy wants.
     failures: VecDeque<Instant>,
-    /// When it is tried again.
+    /// When it is tried again, and why it is out.
     until: Option<Instant>,
+    reason: Option<Arc<str>>,
     /// How often it went out in a row.
     times: u32,
     /// When it came back for good.
@@ -165,7 +166,9 @@ impl Record {
         self.standing =
             if matches!(failure, Failure::Status(_)) { Standing::Gently } else { Standing::Out };
         let reason = format!("failures in live traffic: {count}, the last one: {}", failure.name());
-        (self, Some(Event::Ejected(out, reason.into())))
+        let reason: Arc<str> = reason.into();
+        self.reason = Some(reason.clone());
+        (self, Some(Event::Ejected(out, reason)))
     }
 
     /// An exchange went well.
@@ -185,6 +188,7 @@ impl Record {
             return (self, None);
         }
         self.standing = Standing::Probation;
+        self.reason = None;
         (self, Some(Event::Retried))
     }
 }
@@ -211,6 +215,13 @@ impl Judgement {
         self.standing.store(next.standing() as u8, Ordering::Relaxed);
         *record = next;
         event
+    }
+
+    /// Why it is out, and for how long still.
+    pub(crate) fn ejected(&self, now: Instant) -> Option<(Arc<str>, Duration)> {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = record.until?.saturating_duration_since(now);
+        Some((record.reason.clone()?, left))
     }
 
     /// An administrator wants to hear nothing of the past.

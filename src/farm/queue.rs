@@ -1,14 +1,15 @@
 //! Requests that wait while every server has as many as it may have: bounded, and in turn.
 //!
-//! While anybody waits, newcomers wait too, and everybody is looked at in the order of arrival: so
-//! nobody is overtaken by a later request for the same place, and one that waits for its own
-//! server does not hold up those that any server would do for.
+//! There is one line for those that any server would do for, and one for each server that clients
+//! wait for by pin or affinity. The eldest of all lines is looked at first, and a line whose eldest
+//! gets no place holds up nobody but itself. A newcomer competes only with those of its own line:
+//! while that is empty it is not made to wait.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering, fence},
     },
     time::Duration,
 };
@@ -35,16 +36,27 @@ pub enum Refused {
 /// The waiting requests of one farm; it outlives reloads.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    waiting: Mutex<VecDeque<Waiting>>,
+    lines: Mutex<Lines>,
     length: AtomicUsize,
     /// The farm under the present configuration, which places are looked for in.
     farm: Mutex<Weak<Farm>>,
 }
 
+/// Whom a request waits for: its client's server, or anyone.
+type Line = Option<u64>;
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: BTreeMap<Line, VecDeque<Waiting>>,
+    length: usize,
+    arrivals: u64,
+}
+
 #[derive(Debug)]
 struct Waiting {
+    arrival: u64,
     key: u64,
-    home: Option<u64>,
+    pinned: bool,
     tried: Tried,
     place: oneshot::Sender<Result<InFlight, Refused>>,
 }
@@ -55,14 +67,14 @@ impl Queue {
         *self.farm.lock().unwrap_or_else(PoisonError::into_inner) = farm;
     }
 
-    /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.length() == 0
-    }
-
     /// How many wait.
     pub(super) fn length(&self) -> usize {
-        self.length.load(Ordering::Acquire)
+        self.length.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody waits for the same as this request.
+    pub(super) fn competes(&self, wish: &Wish<'_>) -> bool {
+        self.length() > 0 && self.lock().lines.contains_key(&wish.home.map(|home| home.id()))
     }
 
     /// Waits for a place, at most `wait`, if fewer than `size` do.
@@ -72,26 +84,22 @@ impl Queue {
         size: usize,
         wait: Duration,
     ) -> Result<InFlight, Refused> {
-        let (place, given) = oneshot::channel();
-        {
-            let mut waiting = self.lock();
-            // Those whose clients are gone give their places back.
-            if waiting.len() >= size {
-                waiting.retain(|other| !other.place.is_closed());
+        let given = {
+            let mut lines = self.lock();
+            if lines.length >= size {
+                lines.sweep();
             }
-            if waiting.len() >= size {
-                self.length.store(waiting.len(), Ordering::Release);
+            if lines.length >= size {
+                self.length.store(lines.length, Ordering::Relaxed);
                 return Err(Refused::QueueFull);
             }
-            waiting.push_back(Waiting {
-                key: wish.key,
-                home: wish.home.map(|home| home.id()),
-                tried: wish.tried.clone(),
-                place,
-            });
-            self.length.store(waiting.len(), Ordering::Release);
-        }
-        // A place may have come free before this request was seen to wait.
+            let given = lines.join(wish);
+            self.length.store(lines.length, Ordering::Relaxed);
+            given
+        };
+        // Whoever gives a place back looks at the length after that, and this looks for places
+        // after the length: one of the two sees the other.
+        fence(Ordering::SeqCst);
         self.pump();
         match tokio::time::timeout(wait, given).await {
             Ok(Ok(answer)) => answer,
@@ -99,47 +107,110 @@ impl Queue {
         }
     }
 
+    /// A place is free again.
+    pub(super) fn freed(&self) {
+        fence(Ordering::SeqCst);
+        self.pump();
+    }
+
     /// Gives free places to those who wait, in turn.
     pub(super) fn pump(&self) {
-        if self.is_empty() {
+        if self.length() == 0 {
             return;
         }
         let farm = self.farm.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         let Some(farm) = farm else { return };
-        // A place nobody took is given back after the lock, as giving back looks here again.
+        let mut lines = self.lock();
+        let left_over = lines.serve(&farm);
+        self.length.store(lines.length, Ordering::Relaxed);
+        drop(lines);
+        // Places nobody took are given back after the lock, as giving back looks here again.
+        drop(left_over);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    fn join(&mut self, wish: &Wish<'_>) -> oneshot::Receiver<Result<InFlight, Refused>> {
+        let (place, given) = oneshot::channel();
+        self.arrivals += 1;
+        let waiting = Waiting {
+            arrival: self.arrivals,
+            key: wish.key,
+            pinned: wish.pinned,
+            tried: wish.tried.clone(),
+            place,
+        };
+        self.lines.entry(wish.home.map(|home| home.id())).or_default().push_back(waiting);
+        self.length += 1;
+        given
+    }
+
+    /// Those whose requests are over give their places in the line back.
+    fn sweep(&mut self) {
+        for line in self.lines.values_mut() {
+            line.retain(|waiting| !waiting.place.is_closed());
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        self.lines.retain(|_, line| !line.is_empty());
+        self.length = self.lines.values().map(VecDeque::len).sum();
+    }
+
+    /// Serves the eldest of all lines as long as there is a place for one; returns the answers
+    /// that nobody waited for any more.
+    fn serve(&mut self, farm: &Farm) -> Vec<Result<InFlight, Refused>> {
+        self.release(farm);
+        let mut blocked: Vec<Line> = Vec::new();
         let mut left_over = Vec::new();
-        let mut waiting = self.lock();
-        let mut full = false;
-        let mut kept = VecDeque::with_capacity(waiting.len());
-        for next in waiting.drain(..) {
+        loop {
+            let fronts = self.lines.iter().filter(|(line, _)| !blocked.contains(line));
+            let fronts = fronts.filter_map(|(line, all)| Some((all.front()?.arrival, *line)));
+            let Some((_, line)) = fronts.min() else { break };
+            let Some(waiting) = self.lines.get_mut(&line) else { break };
+            let Some(next) = waiting.pop_front() else { break };
             if next.place.is_closed() {
                 continue;
             }
-            // If there was none for one that any server would do for, there is none for the next.
-            if full && next.home.is_none() {
-                kept.push_back(next);
-                continue;
-            }
-            let home = next.home.and_then(|id| farm.servers().iter().find(|s| s.id() == id));
-            let wish = Wish { key: next.key, home, tried: &next.tried };
+            let home = line.and_then(|id| farm.servers().iter().find(|s| s.id() == id));
+            let wish = Wish { key: next.key, home, pinned: next.pinned, tried: &next.tried };
             let answer = match farm.choose(&wish) {
                 Choice::Place(place) => Ok(place),
                 Choice::Nobody => Err(Refused::NoServer),
                 Choice::Busy => {
-                    full |= next.home.is_none() && next.tried.is_empty();
-                    kept.push_back(next);
+                    waiting.push_front(next);
+                    blocked.push(line);
                     continue;
                 }
             };
             left_over.extend(next.place.send(answer).err());
         }
-        *waiting = kept;
-        self.length.store(waiting.len(), Ordering::Release);
-        drop(waiting);
-        drop(left_over);
+        self.tidy();
+        left_over
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Who waits for a server that no longer keeps its clients waits for anyone from now on.
+    fn release(&mut self, farm: &Farm) {
+        let mut free: Vec<Waiting> = Vec::new();
+        for (line, all) in &mut self.lines {
+            let Some(id) = line else { continue };
+            let home = farm.servers().iter().find(|s| s.id() == *id);
+            let stays = |w: &Waiting| home.is_some_and(|home| home.keeps_waiting(w.pinned));
+            if !all.iter().all(stays) {
+                let (stay, go) = std::mem::take(all).into_iter().partition(stays);
+                *all = stay;
+                free.extend::<VecDeque<_>>(go);
+            }
+        }
+        if !free.is_empty() {
+            let anyone = self.lines.entry(None).or_default();
+            anyone.extend(free);
+            anyone.make_contiguous().sort_by_key(|waiting| waiting.arrival);
+        }
     }
 }

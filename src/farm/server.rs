@@ -62,6 +62,8 @@ pub struct ServerStatus {
     pub reason: Option<Arc<str>>,
     /// What live traffic says about it.
     pub standing: Standing,
+    /// Why it is out for what live traffic says, and for how long still.
+    pub ejected: Option<(Arc<str>, Duration)>,
     /// Its share of new clients, if that still grows after it came back.
     pub share: Option<f64>,
 }
@@ -120,6 +122,7 @@ impl Server {
             since: health.since(),
             reason: health.reason(),
             standing: self.standing(),
+            ejected: self.judgement.ejected(Instant::now()),
             share: self.warmth.share(Instant::now()),
         }
     }
@@ -162,6 +165,12 @@ impl Server {
     /// Whether clients that affinity brings stay: also at a drained server, or one with weight 0.
     pub fn keeps(&self) -> bool {
         self.healthy() && self.state() != State::Maintenance && self.standing().keeps()
+    }
+
+    /// Whether clients that wait for a place at it go on waiting: those of a pin unless it is in
+    /// maintenance.
+    pub(super) fn keeps_waiting(&self, pinned: bool) -> bool {
+        if pinned { self.state() != State::Maintenance } else { self.keeps() }
     }
 
     /// Whether it has as many requests as it may have.
@@ -217,7 +226,7 @@ impl Server {
     /// A request's place is free again.
     pub(super) fn ended(&self) {
         self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.queue.pump();
+        self.queue.freed();
     }
 
     /// Returns when the name was looked up once, successfully or not; at once for an IP address.
@@ -250,7 +259,7 @@ impl Server {
 
     /// Takes new settings of the same server. State stays.
     pub(crate) fn update(&self, farm: &site::Farm, spec: site::Server) {
-        self.weight.store(spec.weight, Ordering::Relaxed);
+        self.load.reweigh(self.weight.swap(spec.weight, Ordering::Relaxed), spec.weight);
         self.backup.store(spec.backup, Ordering::Relaxed);
         self.max_requests.store(spec.max_requests, Ordering::Relaxed);
         self.warmth.follow(farm.slow_start);

@@ -60,7 +60,8 @@ pub(crate) fn server_weighing(name: &str, weight: u32) -> Arc<Server> {
 
 /// The server that the next request gets, or none.
 pub(crate) fn chosen(farm: &Running) -> Option<String> {
-    let wish = Wish { key: farm.random_key(), home: None, tried: &Tried::default() };
+    let tried = Tried::default();
+    let wish = Wish::anyone(farm.random_key(), &tried);
     match farm.choose(&wish) {
         Choice::Place(place) => Some(place.server().name().to_string()),
         Choice::Busy | Choice::Nobody => None,

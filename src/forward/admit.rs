@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, place, respond, rule};
 use crate::{
+    farm,
     guard::{self, HeadLimits, inspect_h2},
     listen::{self, Connection},
     pin::{self, Holds, Verdict},
@@ -49,8 +50,13 @@ pub(super) fn prepare(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
 /// Guard and route. `Ok(true)`: an answer was sent and the request is over.
 pub(super) async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let answer = match choose(session, ctx) {
-        Ok(Let { host, verdict }) => match place::find(session, ctx, &host, verdict).await {
+        Ok(verdict) => match place::find(session, ctx, verdict).await {
             Ok(()) => return Ok(false),
+            Err(reason::CLIENT_LEFT) => {
+                ctx.reason = Some(reason::CLIENT_LEFT);
+                session.set_keepalive(None);
+                return Ok(true);
+            }
             Err(reason) => reason.into(),
         },
         Err(answer) => answer,
@@ -84,14 +90,6 @@ fn lost_ground(ctx: &Ctx) -> bool {
     connection.pinned.load(Ordering::Relaxed) && Holds::of(connection).recheck(&ctx.live.site)
 }
 
-/// A request that goes to a farm.
-struct Let {
-    /// The host it asks for, normalised.
-    host: HostName<'static>,
-    /// Which server connections it may use.
-    verdict: Verdict,
-}
-
 /// An answer that Frontgate gives itself.
 enum Answer {
     Plain(Reason),
@@ -110,7 +108,8 @@ impl From<Reason> for Answer {
     }
 }
 
-fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
+/// Which server connections a request may use that goes to a farm.
+fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Verdict, Answer> {
     let live = ctx.live.clone();
     let Some(connection) = ctx.connection.clone() else { return Err(reason::INTERNAL.into()) };
     let request = session.req_header();
@@ -136,9 +135,11 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Let, Answer> {
     match decision {
         Decision::Forward { rule, farm } => {
             ctx.target = target(&live.site, rule, farm, &question)?;
-            let host = host.clone().into_owned();
-            let verdict = forward(session, ctx, &connection, rule, farm)?;
-            Ok(Let { host, verdict })
+            if let Some(farm) = live.farms.get(farm.0) {
+                let target = request.raw_path();
+                ctx.key = farm::key(farm, ctx.source(), &host, target, &request.headers);
+            }
+            forward(session, ctx, &connection, rule, farm)
         }
         Decision::Respond { rule, .. } => Err(Answer::Page(rule.clone())),
         Decision::Redirect { rule, redirect } => {

@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::Live;
 use crate::{
-    farm::{Farm, InFlight, Server, Tried, Tunnel},
+    farm::{Failure, Farm, InFlight, Server, Tried, Tunnel},
     guard::Client,
     listen::Connection,
     pin::Holds,
@@ -51,8 +51,10 @@ pub struct Ctx {
     pub(super) key: u64,
     /// The cookie that keeps its client at that server, if it needs one.
     pub(super) cookie: Option<HeaderValue>,
-    /// How often an exchange broke and was begun anew at another server.
-    pub(super) replays: usize,
+    /// Whether this attempt is counted as failed.
+    pub(super) counted: bool,
+    /// Servers that broke off and were left for another one.
+    pub(super) suspects: Vec<Arc<Server>>,
     /// Which of the server's addresses is tried.
     pub(super) address: usize,
     /// When the first connect began.
@@ -97,7 +99,8 @@ impl Ctx {
             tunnel: None,
             key: 0,
             cookie: None,
-            replays: 0,
+            counted: false,
+            suspects: Vec::new(),
             address: 0,
             connecting: None,
             tried: Tried::default(),
@@ -147,12 +150,15 @@ impl Ctx {
             return;
         }
         self.first_byte.get_or_insert(self.started.elapsed());
+        if status.is_server_error() {
+            self.count_failure();
+        }
         let (Some(farm), Some(place)) = (&self.farm, &self.in_flight) else { return };
         if tunnel {
             self.tunnel = Some(place.tunnel());
         }
-        if status.is_server_error() {
-            place.fail();
+        for suspect in self.suspects.drain(..) {
+            farm.failed(&suspect, Failure::Reset);
         }
         if let Some(sent) = self.sent {
             place.server().count_answer(sent.elapsed());

@@ -37,16 +37,24 @@ pub(super) fn while_proxying(
         answered: ctx.answered || begun_to_answer(&error),
         broken: reason == reason::SERVER_CLOSED,
         pinned: ctx.holds.is_some(),
+        open_ended: ctx.tunnel.is_some() || open_ended(&session.req_header().method),
         age: ctx.sent.map_or(Duration::MAX, |sent| sent.elapsed()),
     };
     let again = stale.again();
-    if again != Again::Here && reason == reason::SERVER_CLOSED {
-        ctx.failed(Failure::Reset);
+    let at_fault = [reason::SERVER_CLOSED, reason::SERVER_PROTOCOL, reason::SERVER_SILENT];
+    if again != Again::Here && at_fault.contains(&reason) {
+        ctx.count_failure();
     }
     let replayed = match again {
         Again::Here => true,
-        Again::Elsewhere => ctx.replays < REPLAYS && ctx.replay_elsewhere(),
-        Again::Never => false,
+        Again::Elsewhere if ctx.suspects.len() >= REPLAYS => false,
+        Again::Elsewhere => ctx.replay_elsewhere(),
+        Again::Never => {
+            if let (true, Some(farm), Some(server)) = (stale.blames(), &ctx.farm, &ctx.server) {
+                farm.failed(server, Failure::Reset);
+            }
+            false
+        }
     };
     error.set_retry(replayed);
     if *error.esource() == ErrorSource::Upstream && !error.retry() {
@@ -65,7 +73,15 @@ struct Attempt {
     answered: bool,
     broken: bool,
     pinned: bool,
+    /// A tunnel or stream, which servers end when they like.
+    open_ended: bool,
     age: Duration,
+}
+
+/// COMPAT: Outlook Anywhere announces a gigabyte and ends its channels when it wants to.
+/// Test: streams_that_end_early_put_nobody_out
+fn open_ended(method: &Method) -> bool {
+    matches!(method.as_str(), "RPC_IN_DATA" | "RPC_OUT_DATA")
 }
 
 /// What took longer than this was a poll. Its client polls anew by itself, and a server that took
@@ -89,11 +105,21 @@ impl Attempt {
     /// Test: no_get_fails_while_servers_come_and_go
     fn again(&self) -> Again {
         let harmless = self.safe && self.bodiless && !self.answered && !self.pinned;
-        match (harmless && self.broken && self.age < POLL, self.reused && self.age < STALE) {
-            (true, true) => Again::Here,
-            (true, false) => Again::Elsewhere,
-            (false, _) => Again::Never,
+        match harmless && self.broken && self.age < POLL {
+            true if self.stale() => Again::Here,
+            true => Again::Elsewhere,
+            false => Again::Never,
         }
+    }
+
+    /// Whether the server had closed the connection before the request came.
+    fn stale(&self) -> bool {
+        self.reused && !self.answered && self.age < STALE
+    }
+
+    /// Whether that it broke speaks against the server.
+    fn blames(&self) -> bool {
+        self.broken && !self.stale() && !(self.answered && self.open_ended)
     }
 }
 
@@ -164,6 +190,7 @@ mod tests {
         answered: false,
         broken: true,
         pinned: false,
+        open_ended: false,
         age: Duration::from_millis(3),
     };
 
@@ -184,6 +211,16 @@ mod tests {
                 assert_eq!(attempt.again(), Again::Never);
             }
         }
+    }
+
+    #[test]
+    fn only_what_breaks_in_the_middle_speaks_against_a_server() {
+        assert!(DIED.blames() && Attempt { safe: false, answered: true, ..DIED }.blames());
+        let post = Attempt { safe: false, ..STALE_GET };
+        assert!(!post.blames(), "it met a connection that was closed");
+        assert!(!Attempt { answered: true, open_ended: true, ..DIED }.blames());
+        assert!(Attempt { open_ended: true, ..DIED }.blames());
+        assert!(!Attempt { broken: false, ..DIED }.blames());
     }
 
     #[test]

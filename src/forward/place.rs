@@ -2,14 +2,14 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pingora::proxy::Session;
 
 use super::Ctx;
 use crate::{
-    farm::{self, Farm, Home, Refused, Server, State, Wish},
+    farm::{Farm, Home, Refused, Server, State, Wish},
     listen::{Connection, Handle},
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
@@ -21,29 +21,36 @@ use crate::{
 ///
 /// Done before connecting, so that a farm without a server costs its clients an answer and not
 /// their connection.
-pub(super) async fn find(
-    session: &Session,
-    ctx: &mut Ctx,
-    host: &str,
-    verdict: Verdict,
-) -> Result<(), Reason> {
+pub(super) async fn find(session: &Session, ctx: &mut Ctx, verdict: Verdict) -> Result<(), Reason> {
     let (Some(connection), Some(farm)) = (ctx.connection.clone(), ctx.farm.clone()) else {
         return Err(reason::INTERNAL);
     };
-    let request = session.req_header();
-    let source = ctx.source();
-    ctx.key = farm::key(&farm, source, host, request.raw_path(), &request.headers);
-    let pinned = match verdict {
+    let counted = match verdict {
         Verdict::Pinned { counted } => Some(counted),
         _ => None,
     };
-    let holds = pinned.map(|_| hold(ctx, &connection));
+    let holds = counted.map(|_| hold(ctx, &connection));
+    let name = &farm.spec().name;
+    // The time in a queue is not the client's. Test: a_sign_in_may_wait_for_its_place
+    holds.iter().for_each(|holds| holds.waits(name, None));
     let pin = holds.as_ref().and_then(|holds| pin_of(holds, &farm));
-    ctx.homed = pin.is_some();
-    let affinity = if ctx.homed { None } else { farm.affinity(source, &request.headers) };
-    take(ctx, &farm, pin.as_ref().or(affinity.as_ref().map(|home| &home.server))).await?;
-    keep(ctx, &farm, affinity.as_ref());
-    match (holds, pinned, ctx.rule.clone()) {
+    let affinity = farm.affinity(ctx.source(), &session.req_header().headers);
+    let home = match (&pin, &affinity) {
+        (Some(pin), _) => Some((pin, true)),
+        (None, Some(home)) => Some((&home.server, false)),
+        (None, None) => None,
+    };
+    if let Err(reason) = take(ctx, &farm, home).await {
+        holds.iter().for_each(|holds| holds.waits(name, Some(Instant::now())));
+        return Err(reason);
+    }
+    let at = |pin: &Arc<Server>| ctx.server.as_ref().is_some_and(|server| server.id() == pin.id());
+    ctx.homed = pin.as_ref().is_some_and(at);
+    // A pin does not take its client's affinity away.
+    if !ctx.homed || affinity.is_none() {
+        keep(ctx, &farm, affinity.as_ref());
+    }
+    match (holds, counted, ctx.rule.clone()) {
         (Some(holds), Some(counted), Some(rule)) => {
             occupy(ctx, &holds, &connection, &rule, &farm, counted)
         }
@@ -51,10 +58,22 @@ pub(super) async fn find(
     }
 }
 
-/// Takes a place at this server, or at whichever the farm says.
-async fn take(ctx: &mut Ctx, farm: &Farm, home: Option<&Arc<Server>>) -> Result<(), Reason> {
-    let wish = Wish { key: ctx.key, home, tried: &ctx.tried };
-    match farm.place(&wish).await {
+/// Takes a place at this server (of a pin, or of affinity), or at whichever the farm says.
+async fn take(
+    ctx: &mut Ctx,
+    farm: &Farm,
+    home: Option<(&Arc<Server>, bool)>,
+) -> Result<(), Reason> {
+    let (home, pinned) = (home.map(|(home, _)| home), home.is_some_and(|(_, pinned)| pinned));
+    let wish = Wish { key: ctx.key, home, pinned, tried: &ctx.tried };
+    let placed = tokio::select! {
+        biased;
+        placed = farm.place(&wish) => placed,
+        // A client that left must not keep its place in the line, nor reach the server.
+        // Test: a_client_that_leaves_while_it_waits_gives_its_turn_away
+        () = left(ctx.connection.as_deref()) => return Err(reason::CLIENT_LEFT),
+    };
+    match placed {
         Ok(place) => {
             ctx.server = Some(place.server().clone());
             ctx.in_flight = Some(place);
@@ -63,6 +82,17 @@ async fn take(ctx: &mut Ctx, farm: &Farm, home: Option<&Arc<Server>>) -> Result<
         Err(Refused::NoServer) => Err(reason::NO_SERVER),
         Err(Refused::QueueFull) => Err(reason::QUEUE_FULL),
         Err(Refused::QueueTimeout) => Err(reason::QUEUE_TIMEOUT),
+    }
+}
+
+/// Returns when the client is gone.
+async fn left(connection: Option<&Connection>) {
+    const LOOK: Duration = Duration::from_millis(250);
+    let Some(handle) = connection.and_then(|connection| Handle::of(connection.fd)) else {
+        return std::future::pending().await;
+    };
+    while !handle.hung_up() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

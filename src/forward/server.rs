@@ -78,19 +78,17 @@ pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error>
         error.context.as_ref().map_or("", |c| c.as_str()),
     );
     ctx.address += 1;
-    let mut left = true;
-    if ctx.address >= server.addresses().len() {
-        ctx.failed(failure(error.etype()));
-        // A sign-in that began at this server cannot go on at another.
-        if ctx.homed {
-            return error;
-        }
-        left = ctx.next_server();
-    }
     // A farm of silent servers must not hold a client for servers × connect_timeout.
     let patience = farm.spec().connect_timeout.saturating_mul(3);
-    let spent = ctx.connecting.map_or(Duration::MAX, |begun| begun.elapsed());
-    error.set_retry(left && spent < patience);
+    let patient = ctx.connecting.is_some_and(|begun| begun.elapsed() < patience);
+    let mut again = patient;
+    if ctx.address >= server.addresses().len() {
+        ctx.count_failure();
+        farm.failed(&server, failure(error.etype()));
+        // A sign-in that began at this server cannot go on at another.
+        again = patient && !ctx.homed && ctx.next_server();
+    }
+    error.set_retry(again);
     error
 }
 
@@ -102,20 +100,26 @@ fn failure(kind: &ErrorType) -> Failure {
 }
 
 impl Ctx {
-    /// The exchange with its server failed.
-    pub(super) fn failed(&self, failure: Failure) {
-        if let Some(place) = &self.in_flight {
+    /// The exchange with its server failed; counted once for each attempt.
+    pub(super) fn count_failure(&mut self) {
+        if let (Some(place), false) = (&self.in_flight, self.counted) {
             place.fail();
-        }
-        if let (Some(farm), Some(server)) = (&self.farm, &self.server) {
-            farm.failed(server, failure);
+            self.counted = true;
         }
     }
 
     /// The exchange broke in the middle: whether another server can be asked.
+    ///
+    /// Whether the server was at fault shows when another one answers: a request that kills every
+    /// connection it comes over must not put servers out.
+    /// Test: a_request_that_kills_connections_puts_nobody_out
     pub(super) fn replay_elsewhere(&mut self) -> bool {
-        self.replays += 1;
-        self.next_server()
+        let failed = self.server.clone();
+        if !self.next_server() {
+            return false;
+        }
+        self.suspects.extend(failed);
+        true
     }
 
     /// Leaves its server for another one. Whether there is one, be it that a place there has to be
@@ -126,10 +130,11 @@ impl Ctx {
         };
         self.tried.add(&failed);
         self.in_flight = None;
+        self.counted = false;
         self.address = 0;
         // The log names the server that was tried last, also when there is no other.
         self.last_tried = Some(failed);
-        match farm.choose(&Wish { key: self.key, home: None, tried: &self.tried }) {
+        match farm.choose(&Wish::anyone(self.key, &self.tried)) {
             Choice::Place(place) => {
                 self.server = Some(place.server().clone());
                 self.in_flight = Some(place);

@@ -4,6 +4,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use pingora::protocols::SocketDigest;
 
+use super::farewell::hung_up;
+
 /// A socket that somebody else owns and may close, told apart from a later one with the same
 /// number by the kernel's cookie.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,11 @@ impl Handle {
         // SAFETY: SIOCOUTQ, which has TIOCOUTQ's number (tcp(7)), fills one int of ours.
         unsafe { libc::ioctl(copy.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
         usize::try_from(bytes).unwrap_or(0)
+    }
+
+    /// Whether the other end has said that nothing more comes from it, or is gone.
+    pub fn hung_up(self) -> bool {
+        self.copy().is_none_or(|copy| hung_up(copy.as_raw_fd()))
     }
 
     fn copy(self) -> Option<OwnedFd> {
@@ -77,6 +84,19 @@ mod tests {
             other.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
             assert!(other.read(&mut [0; 1]).is_err(), "still open");
         }
+    }
+
+    #[test]
+    fn the_other_end_hangs_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let handle = Handle::of(server.as_raw_fd()).unwrap();
+        assert!(!handle.hung_up());
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(handle.hung_up());
+        drop(server);
+        assert!(handle.hung_up());
     }
 
     #[test]

@@ -57,6 +57,9 @@ impl View for SiteView {
     }
 }
 
+/// What a snapshot needs that can fail.
+pub(super) struct Prepared(Vec<Arc<Settings>>);
+
 /// Builds snapshots; keeps what must not change with each of them.
 pub(super) struct Builder {
     pub(super) view: Arc<SiteView>,
@@ -71,13 +74,15 @@ impl Builder {
         Self { view: Arc::default(), farms, pins: Arc::default(), acceptors: Mutex::default() }
     }
 
-    /// Everything that can fail comes before the farms are touched.
-    pub(super) async fn live(&self, site: Arc<Site>) -> anyhow::Result<Live> {
-        let settings = site
-            .listeners
-            .iter()
-            .map(|listener| self.settings(&site, listener).map(Arc::new))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+    /// Everything that can fail, and changes nothing.
+    pub(super) fn prepare(&self, site: &Site) -> anyhow::Result<Prepared> {
+        let settings = site.listeners.iter();
+        let settings = settings.map(|listener| self.settings(site, listener).map(Arc::new));
+        Ok(Prepared(settings.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// The snapshot of a site. From here on the farms follow it, so nothing may fail any more.
+    pub(super) async fn live(&self, site: Arc<Site>, Prepared(settings): Prepared) -> Live {
         let table = Table::new(&site);
         let certificates = Certificates::new(&site);
         let farms = self.farms.apply(&site);
@@ -91,7 +96,7 @@ impl Builder {
             log::warn!("some server names take long to look up; their servers join later");
         }
         let pins = self.pins.clone();
-        Ok(Live { table, farms, certificates, pins, settings, site })
+        Live { table, farms, certificates, pins, settings, site }
     }
 
     fn settings(&self, site: &Site, listener: &Arc<Listener>) -> anyhow::Result<Settings> {

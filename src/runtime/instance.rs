@@ -69,7 +69,8 @@ impl Instance {
         let ready = Arc::new(AtomicBool::new(false));
         let context = Arc::new(admin::Context::new(ready.clone(), farms, store));
         let admin = admin::start(&site.admin, &context)?;
-        let current = Arc::new(Current::new(builder.live(site.clone()).await?, log));
+        let prepared = builder.prepare(&site)?;
+        let current = Arc::new(Current::new(builder.live(site.clone(), prepared).await, log));
         builder.view.show(&current);
         let instance = Self {
             path: path.to_owned(),
@@ -170,13 +171,14 @@ impl Instance {
         closed: &mut Vec<Arc<Listener>>,
     ) -> anyhow::Result<(Live, Vec<Bound>)> {
         let sockets = self.bind_new(site, closed).await?;
-        let live = self.builder.live(site.clone()).await?;
+        let prepared = self.builder.prepare(site)?;
         self.current.log.apply(&site.access_log).context("access log")?;
         if let Err(error) = self.change_admin(&old.admin, &site.admin).await {
             let _ = self.current.log.apply(&old.access_log);
             return Err(error);
         }
-        Ok((live, sockets))
+        // Last: the farms of a refused site must not run.
+        Ok((self.builder.live(site.clone(), prepared).await, sockets))
     }
 
     /// Binds the listeners that the site adds. Listeners that go and overlap a new one (say

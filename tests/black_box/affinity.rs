@@ -229,6 +229,32 @@ fn sources_keep_their_server_on_every_frontgate() {
     }
 }
 
+/// A signed-in connection has a server of its own; it does not rewrite its client's affinity.
+#[test]
+fn a_pin_leaves_its_clients_affinity_alone() {
+    let backends = four();
+    let frontgate = Frontgate::with(&config(&backends, "    affinity: { cookie: ARRAffinity }\n"));
+    let first = ask(&mut frontgate.tls("meet.contoso.com"), "");
+    let sign_in = |client: &mut Client, cookie: &str| {
+        client.ask(format!(
+            "GET /x HTTP/1.1\r\nHost: meet.contoso.com\r\nAuthorization: NTLM TlRM\r\n{cookie}\r\n"
+        ))
+    };
+    let known = format!("Cookie: {}\r\n", pair(&first));
+    // Pinned before it had a cookie, somewhere; then told of another server by its browser.
+    let mut clients: Vec<_> = (0..4).map(|_| frontgate.tls("meet.contoso.com")).collect();
+    let pinned: Vec<_> = clients.iter_mut().map(|client| sign_in(client, "")).collect();
+    assert!(pinned.iter().all(|answer| answer.header("set-cookie").is_some()));
+    for (client, answer) in clients.iter_mut().zip(&pinned) {
+        let again = sign_in(client, &known);
+        assert_eq!((again.text(), again.header("set-cookie")), (answer.text(), None));
+    }
+    // And a new connection that signs in goes to the server that its cookie names.
+    let mut fresh = frontgate.tls("meet.contoso.com");
+    let answer = sign_in(&mut fresh, &known);
+    assert_eq!((answer.text(), answer.header("set-cookie")), (first.text(), None));
+}
+
 /// Drained: its own clients stay, by cookie; nobody new. Maintenance: they move, with a new cookie.
 #[test]
 fn a_drained_server_keeps_its_clients_until_maintenance() {

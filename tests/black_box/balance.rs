@@ -272,8 +272,36 @@ fn requests_wait_in_turn_and_are_refused_with_a_reason() {
     assert_eq!((line["farm"].as_str(), line["server"].as_str()), (Some("a"), None));
 }
 
+/// It neither keeps its place in the line nor reaches the server.
 #[test]
-fn waiting_has_an_end_and_a_client_that_left_gives_its_turn_away() {
+fn a_client_that_leaves_while_it_waits_gives_its_turn_away() {
+    let gated = Gated::start();
+    let servers =
+        servers_of(&[("fe01", gated.backend.port())]).replace("fe01,", "fe01, max_requests: 1,");
+    let frontgate = Frontgate::start(&farm(&servers, "    queue: { size: 1, wait: 30s }\n"));
+    let send = |target: &str| {
+        let mut client = frontgate.plain();
+        client.send(request(target, ""));
+        client
+    };
+    let mut first = send("/1");
+    gated.arrived(1);
+    drop(send("/left"));
+    let line = frontgate.access_line("499", |l| l["path"] == "/left");
+    assert_eq!(
+        (line["status"].as_u64(), line["reason"].as_str()),
+        (Some(499), Some("client_left"))
+    );
+    let mut next = send("/2");
+    for (client, target) in [(&mut first, "/1"), (&mut next, "/2")] {
+        gated.go.send(()).unwrap();
+        assert_eq!(client.answer(false).text(), target);
+    }
+    assert_eq!(frontgate.access().iter().filter(|l| l["status"] == 503).count(), 0);
+}
+
+#[test]
+fn waiting_has_an_end() {
     let gated = Gated::start();
     let servers =
         servers_of(&[("fe01", gated.backend.port())]).replace("fe01,", "fe01, max_requests: 1,");

@@ -188,6 +188,7 @@ impl Sacrifice {
 import http.server, sys
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # an answer leaves in one piece, so that it cannot be killed in its middle
     def do_GET(self):
         body = b"all is fine" if self.path == "/probe" else sys.argv[1].encode()
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()

@@ -118,6 +118,62 @@ fn statuses_put_nobody_out_unless_they_are_asked_for() {
     assert!((0..10).all(|_| client.ask(POST).text() == "two"));
 }
 
+/// A request over which servers hang up is tried at several of them; that is not their fault.
+#[test]
+fn a_request_that_kills_connections_puts_nobody_out() {
+    let names = ["one", "two", "three", "four"];
+    let backends = names.map(|name| {
+        Backend::plain(move |wire, _| {
+            while let Some(head) = read_head(wire) {
+                if head.starts_with("GET /poison ") || reply(wire, name).is_err() {
+                    return;
+                }
+            }
+        })
+    });
+    let servers: Vec<_> = names.iter().zip(&backends).map(|(n, b)| (*n, b.port())).collect();
+    let frontgate = Frontgate::start(&config(&servers, "    passive: { failures: 2 }\n"));
+    let poison = GET.replace("/x", "/poison");
+    for _ in 0..20 {
+        let answer = frontgate.plain().ask(&poison);
+        assert_eq!((answer.status, answer.reason().as_str()), (502, "server_closed"));
+    }
+    assert_eq!(frontgate.log_count("is out for"), 0);
+    let mut client = frontgate.plain();
+    let seen: std::collections::HashSet<_> = (0..8).map(|_| client.ask(GET).text()).collect();
+    assert_eq!(seen.len(), 4);
+}
+
+/// Outlook Anywhere announces a gigabyte and its servers end it when they like; tunnels end too.
+#[test]
+fn streams_that_end_early_put_nobody_out() {
+    let answers: [&'static [u8]; 2] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\nbegun",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi",
+    ];
+    let backends = [0, 1].map(|_| {
+        Backend::plain(move |wire, _| {
+            let Some(head) = read_head(wire) else { return };
+            let _ = wire.write_all(answers[usize::from(!head.starts_with("RPC_OUT_DATA"))]);
+        })
+    });
+    let servers = [("fe01", backends[0].port()), ("fe02", backends[1].port())];
+    let frontgate = Frontgate::start(&config(&servers, "    passive: { failures: 2 }\n"));
+    for _ in 0..8 {
+        let mut out = frontgate.plain();
+        out.send(GET.replace("GET", "RPC_OUT_DATA"));
+        out.take_until("begun");
+        while out.read_some().is_ok_and(|n| n > 0) {}
+        let mut tunnel = frontgate.plain();
+        let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        tunnel.send(GET.trim_end().to_owned() + "\r\n" + upgrade);
+        tunnel.take_until("hi");
+        while tunnel.read_some().is_ok_and(|n| n > 0) {}
+    }
+    until("sixteen lines", SOON, || (frontgate.access().len() >= 16).then_some(()));
+    assert_eq!(frontgate.log_count("is out for"), 0);
+}
+
 /// Every Front End is overloaded: half of them get no new clients, but a farm stays a farm, and
 /// affinity stays where it is.
 #[test]

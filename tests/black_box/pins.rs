@@ -327,3 +327,41 @@ fn a_sign_in_may_be_answered_after_more_than_thirty_seconds() {
     assert_eq!(slow.answer(false).text(), "late");
     assert_eq!(tunnel.take(4), b"late");
 }
+
+/// The time that a sign-in waits for a place is not its client's: it is longer than half a minute
+/// here.
+#[test]
+fn a_sign_in_may_wait_for_its_place() {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let backend = Backend::plain(move |wire, _| {
+        while let Some(head) = read_head(wire) {
+            if head.starts_with("GET /hold ") {
+                gate.lock().unwrap().recv().unwrap();
+            }
+            let answer = "HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n";
+            if wire.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let text =
+        config(&[("fe01", backend.port())], "", "").replacen("fe01,", "fe01, max_requests: 1,", 1);
+    let frontgate = Frontgate::with(&text.replacen(
+        "bridge: http",
+        "bridge: http, queue: { size: 5, wait: 60s }",
+        1,
+    ));
+    let mut signing = frontgate.plain();
+    signing.patience(Duration::from_secs(60));
+    assert_eq!(signing.ask(sign_in("alice")).status, 401);
+    let mut holding = frontgate.plain();
+    holding.patience(Duration::from_secs(60));
+    holding.send("GET /hold HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n");
+    until("the held request", SOON, || (backend.connections() == 2).then_some(()));
+    signing.send(sign_in("alice"));
+    std::thread::sleep(Duration::from_secs(34)); // longer than a pin without an answer may take
+    go.send(()).unwrap();
+    assert_eq!(holding.answer(false).status, 401);
+    assert_eq!(signing.answer(false).status, 401);
+}

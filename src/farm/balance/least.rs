@@ -99,24 +99,40 @@ impl Measure for Requests {
 }
 
 /// Time to the answer's header, by a decaying average, times the requests that run already (ARR
-/// `LeastResponseTime`). A server that was not asked yet counts like the average of the others,
-/// and with running requests it counts more: it is not flooded while its first answers are on
-/// their way.
+/// `LeastResponseTime`).
+///
+/// What is known of a server is believed less and less while nothing new comes; in its place steps
+/// what the others take on the average. So a server that is new, or comes back after a while,
+/// counts like the others and is not flooded while its first answers are on their way; and one that
+/// was slow once is asked again, because the average it fades to is taken a tenth lower.
 pub(crate) struct ResponseTime;
 
+/// What others take counts by this much for a server that nothing recent is known of.
+const BENEFIT_OF_DOUBT: f64 = 0.9;
+
 impl Measure for ResponseTime {
-    /// Now, and the average of what is known.
-    type View = (Instant, f64);
+    /// Now, the sum of what is known, and of how many servers.
+    type View = (Instant, f64, f64);
 
     fn view(entries: &[Entry], _: f64) -> Self::View {
         let now = Instant::now();
-        let known = entries.iter().filter_map(|(_, server)| server.load().expected(now));
-        let (sum, count) = known.fold((0.0, 0.0), |(sum, count), time| (sum + time, count + 1.0));
-        (now, if count == 0.0 { 1.0 } else { sum / count })
+        let known = entries.iter().filter_map(|(_, server)| server.load().response_time(now));
+        let (sum, count) =
+            known.fold((0.0, 0.0), |(sum, count), (time, _)| (sum + time, count + 1.0));
+        (now, sum, count)
     }
 
-    fn cost(server: &Server, weight: f64, (now, average): &Self::View) -> f64 {
-        let time = server.load().expected(*now).unwrap_or(*average);
+    fn cost(server: &Server, weight: f64, (now, sum, count): &Self::View) -> f64 {
+        let known = server.load().response_time(*now);
+        let (sum, count) = known.map_or((*sum, *count), |(time, _)| (sum - time, count - 1.0));
+        let others = (count > 0.5).then(|| sum / count);
+        let time = match (known, others) {
+            (Some((time, believed)), Some(others)) => {
+                time * believed + others * BENEFIT_OF_DOUBT * (1.0 - believed)
+            }
+            (Some((time, _)), None) => time,
+            (None, others) => others.unwrap_or_default(),
+        };
         // Faster than a microsecond is all the same.
         time.max(1.0) * (server.in_flight() + 1) as f64 / weight
     }
@@ -249,11 +265,29 @@ mod tests {
         drop(running);
     }
 
+    /// Drained, down or out for a while, it comes back to two that are busy.
+    #[test]
+    fn a_server_that_comes_back_is_not_flooded_either() {
+        for seconds in [20, 60, 120, 600] {
+            let servers = [server("a"), server("b"), server("back")];
+            let selector = over::<ResponseTime>(&servers);
+            let then = Instant::now() - Duration::from_secs(seconds);
+            servers[2].load().answered(Duration::from_millis(20), then);
+            for server in &servers[..2] {
+                server.load().answered(Duration::from_millis(20), Instant::now());
+            }
+            let running: Vec<InFlight> = (0..30).map(|_| begin(&pick(&selector))).collect();
+            let got = servers[2].in_flight();
+            assert!((1..=13).contains(&got), "{got} after {seconds} s");
+            drop(running);
+        }
+    }
+
     #[test]
     fn a_slow_server_is_asked_again_after_a_while() {
         let servers = [server("fast"), server("slow")];
         let selector = over::<ResponseTime>(&servers);
-        let long_ago = Instant::now() - Duration::from_secs(60);
+        let long_ago = Instant::now() - Duration::from_secs(120);
         servers[1].load().answered(Duration::from_secs(5), long_ago);
         servers[0].load().answered(Duration::from_millis(20), Instant::now());
         assert_eq!(&**pick(&selector).name(), "slow");
@@ -273,6 +307,24 @@ mod tests {
         }
         let [a, b] = servers.map(|s| s.load().sent() as f64);
         assert!((a / b - 3.0).abs() < 0.15, "{}", a / b);
+    }
+
+    #[test]
+    fn a_changed_weight_counts_from_now_on() {
+        let farm = crate::farm::testing::farm("lyncweb", &["a"]);
+        let servers = [server("a"), server("b")];
+        let selector = over::<Traffic>(&servers);
+        for server in &servers {
+            server.load().add_sent(1_000_000_000);
+        }
+        servers[0].update(&farm, crate::site::Server { weight: 50, ..farm.servers[0].clone() });
+        let mut got = 0;
+        for _ in 0..300 {
+            let server = pick(&selector);
+            server.load().add_sent(1000);
+            got += usize::from(server.id() == servers[0].id());
+        }
+        assert!((90..=110).contains(&got), "{got} of 300");
     }
 
     #[test]

@@ -19,7 +19,8 @@ fn run(farms: &Farms, spec: Spec) -> Arc<Farm> {
 fn tally(farm: &Farm, requests: usize) -> HashMap<String, usize> {
     let mut tally = HashMap::new();
     for _ in 0..requests {
-        let wish = Wish { key: farm.random_key(), home: None, tried: &Tried::default() };
+        let tried = Tried::default();
+        let wish = Wish::anyone(farm.random_key(), &tried);
         let name = match farm.choose(&wish) {
             Choice::Place(place) => place.server().name().to_string(),
             Choice::Busy => "busy".to_owned(),
@@ -98,7 +99,7 @@ async fn a_changed_algorithm_takes_over_and_an_equal_one_goes_on() {
 }
 
 fn by_key(farm: &Farm, key: u64) -> Arc<Server> {
-    match farm.choose(&Wish { key, home: None, tried: &Tried::default() }) {
+    match farm.choose(&Wish::anyone(key, &Tried::default())) {
         Choice::Place(place) => place.server().clone(),
         other => panic!("{other:?}"),
     }
@@ -154,7 +155,7 @@ async fn a_cookie_leads_back_also_to_a_server_that_takes_no_new_clients() {
     let running = run(&farms, cookie(0));
     assert_eq!(tally(&running, 10), HashMap::from([("y".into(), 10)]));
     let home = running.affinity(source, &headers).unwrap();
-    let wish = Wish { key: 0, home: Some(&home.server), tried: &Tried::default() };
+    let wish = Wish { key: 0, home: Some(&home.server), pinned: false, tried: &Tried::default() };
     assert!(
         matches!(running.choose(&wish), Choice::Place(place) if place.server().id() == home.server.id())
     );
@@ -166,6 +167,25 @@ async fn a_cookie_leads_back_also_to_a_server_that_takes_no_new_clients() {
     assert!(!running.affinity(source, &headers).unwrap().told);
     down(&running.servers()[0]);
     assert!(running.affinity(source, &headers).is_none());
+}
+
+/// A browser may send ARR's cookie of another path or domain beside ours, and in front of it.
+#[tokio::test]
+async fn of_several_cookies_the_one_that_holds_counts() {
+    let spec = Spec { affinity: Affinity::Cookie("ARRAffinity".into()), ..farm("a", &["x", "y"]) };
+    let running = run(&Farms::new(), spec);
+    let source = IpAddr::from([192, 0, 2, 1]);
+    let ours = running.keep(source, &running.servers()[1], true).unwrap().clone();
+    let ours = ours.to_str().unwrap().split(';').next().unwrap();
+    // printf x | iconv -t UTF-16LE | sha256sum
+    let arr = "14f825b2bbc32dd8d196367fa8776873069c12a8954d8da7513aa7704ddd09eb";
+    let mut headers = HeaderMap::new();
+    headers.insert(header::COOKIE, format!("ARRAffinity={arr}; {ours}").parse().unwrap());
+    let home = running.affinity(source, &headers).unwrap();
+    assert_eq!((&**home.server.name(), home.told), ("y", true));
+    headers.insert(header::COOKIE, format!("ARRAffinity={arr}").parse().unwrap());
+    let home = running.affinity(source, &headers).unwrap();
+    assert_eq!((&**home.server.name(), home.told), ("x", false));
 }
 
 #[tokio::test]

@@ -19,7 +19,8 @@ fn run(servers: usize, policy: Passive) -> (Farms, Arc<Farm>) {
 fn chosen(farm: &Farm) -> Vec<String> {
     let mut names = Vec::new();
     for _ in 0..64 {
-        let wish = Wish { key: farm.random_key(), home: None, tried: &Tried::default() };
+        let tried = Tried::default();
+        let wish = Wish::anyone(farm.random_key(), &tried);
         if let Choice::Place(place) = farm.choose(&wish) {
             let name = place.server().name().to_string();
             if !names.contains(&name) {
@@ -80,7 +81,7 @@ async fn a_flood_of_503_drains_half_and_no_more() {
     assert_eq!(chosen(&running), ["fe2", "fe3"]);
     let out = &running.servers()[0];
     assert_eq!(out.standing(), Standing::Gently);
-    let wish = Wish { key: 0, home: Some(out), tried: &Tried::default() };
+    let wish = Wish { key: 0, home: Some(out), pinned: false, tried: &Tried::default() };
     assert!(
         matches!(running.choose(&wish), Choice::Place(place) if place.server().id() == out.id())
     );
@@ -118,4 +119,24 @@ async fn however_many_fail_at_once_the_limit_holds() {
     });
     let out = running.servers().iter().filter(|s| s.standing() == Standing::Out).count();
     assert_eq!(out, 4);
+}
+
+#[tokio::test]
+async fn ready_brings_an_ejected_server_back_also_if_it_was_ready() {
+    let (farms, running) = run(2, passive());
+    let server = &running.servers()[0];
+    (0..10).for_each(|_| running.failed(server, Failure::Connect));
+    let status = server.status();
+    assert_eq!(status.standing, Standing::Out);
+    let (why, left) = status.ejected.unwrap();
+    assert_eq!(&*why, "failures in live traffic: 10, the last one: connect");
+    assert!(left > Duration::from_secs(20) && left <= Duration::from_secs(30));
+    let order = Order {
+        state: State::Ready,
+        who: "jo".into(),
+        why: None,
+        since: std::time::SystemTime::now(),
+    };
+    farms.command("fe0", &order).unwrap();
+    assert_eq!((server.standing(), server.status().ejected), (Standing::Fine, None));
 }

@@ -23,8 +23,15 @@ fn run(farms: &Farms, spec: Spec) -> Arc<Farm> {
     farms.apply(&site(vec![spec])).remove(0)
 }
 
+/// With a home it is a pin.
 async fn ask(farm: &Farm, home: Option<&Arc<Server>>) -> Result<InFlight, Refused> {
-    farm.place(&Wish { key: farm.random_key(), home, tried: &Tried::default() }).await
+    farm.place(&Wish {
+        key: farm.random_key(),
+        home,
+        pinned: home.is_some(),
+        tried: &Tried::default(),
+    })
+    .await
 }
 
 /// A request that begins to wait before this returns.
@@ -151,4 +158,106 @@ async fn under_pressure_the_limit_is_never_passed_and_nobody_is_forgotten() {
         task.await.unwrap();
     }
     assert_eq!((running.waiting(), running.servers()[0].in_flight()), (0, 0));
+}
+
+/// Clients of one server that is full must not shut out those that others have room for.
+#[tokio::test]
+async fn a_queue_full_of_one_servers_clients_leaves_the_others_open() {
+    let mut spec = narrow(&["x", "y"], 3, LONG);
+    spec.servers[1].max_requests = 0;
+    let running = run(&Farms::new(), spec);
+    let home = running.servers()[0].clone();
+    let _place = ask(&running, Some(&home)).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(queued(&running, Some(home.clone())).await);
+    }
+    assert_eq!(ask(&running, Some(&home)).await.unwrap_err(), Refused::QueueFull);
+    let mut places = Vec::new();
+    for _ in 0..20 {
+        places.push(ask(&running, None).await.unwrap());
+    }
+    assert!(waiting.iter().all(|task| !task.is_finished()));
+    waiting.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_server_that_goes_is_served_elsewhere() {
+    for pinned in [false, true] {
+        let running = run(&Farms::new(), narrow(&["x", "y"], 10, LONG));
+        let home = running.servers()[0].clone();
+        let _place = ask(&running, Some(&home)).await.unwrap();
+        let before = running.waiting();
+        let task = tokio::spawn({
+            let (running, home) = (running.clone(), home.clone());
+            async move {
+                let (tried, home) = (Tried::default(), Some(&home));
+                running.place(&Wish { key: 0, home, pinned, tried: &tried }).await
+            }
+        });
+        until("waiting", || running.waiting() > before).await;
+        let order = Order {
+            state: State::Maintenance,
+            who: "jo".into(),
+            why: None,
+            since: std::time::SystemTime::now(),
+        };
+        home.obey(Some(Arc::new(order)));
+        let place = task.await.unwrap().unwrap();
+        assert_ne!(place.server().id(), home.id());
+    }
+}
+
+#[tokio::test]
+async fn affinity_yields_where_there_is_no_queue_and_a_pin_does_not() {
+    let running = run(&Farms::new(), narrow(&["x", "y"], 0, LONG));
+    let home = running.servers()[0].clone();
+    let _place = ask(&running, Some(&home)).await.unwrap();
+    assert_eq!(ask(&running, Some(&home)).await.unwrap_err(), Refused::QueueFull);
+    let tried = Tried::default();
+    let wish = Wish { key: 0, home: Some(&home), pinned: false, tried: &tried };
+    assert_ne!(running.place(&wish).await.unwrap().server().id(), home.id());
+}
+
+/// A cold server is better than a full one; a backup is not there for what full ones leave over.
+#[tokio::test]
+async fn a_cold_server_takes_what_a_full_one_leaves_and_a_backup_does_not() {
+    let mut spec = narrow(&["full", "cold", "spare"], 0, LONG);
+    spec.slow_start = Duration::from_secs(3600);
+    spec.servers[1].max_requests = 0;
+    spec.servers[2].backup = true;
+    let running = run(&Farms::new(), spec.clone());
+    running.servers()[1].warm_up();
+    let _place = ask(&running, Some(&running.servers()[0].clone())).await.unwrap();
+    for _ in 0..50 {
+        assert_eq!(&**ask(&running, None).await.unwrap().server().name(), "cold");
+    }
+    running.servers()[1].resolved(Err("name does not resolve".into()));
+    for _ in 0..50 {
+        assert_eq!(ask(&running, None).await.unwrap_err(), Refused::QueueFull);
+    }
+}
+
+/// Full and free again all the time: never "no server", never the backup.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_at_its_limit_is_never_taken_for_none() {
+    let mut spec = narrow(&["x", "spare"], 0, LONG);
+    spec.servers[1].backup = true;
+    let running = run(&Farms::new(), spec);
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let running = running.clone();
+            tokio::spawn(async move {
+                for _ in 0..5000 {
+                    match ask(&running, None).await {
+                        Ok(place) => assert_eq!(&**place.server().name(), "x"),
+                        Err(refused) => assert_eq!(refused, Refused::QueueFull),
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
 }
