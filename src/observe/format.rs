@@ -212,7 +212,7 @@ mod tests {
             assert!(!text.contains("secret") && text.contains("sl=*"), "{text}");
             assert!(text.contains("http://*@a/(*)/x"), "{text}");
             let text = line(&sent, format, LogQuery::Off);
-            assert!(!text.contains("sl=") && !text.contains("t="), "{text}");
+            assert!(!text.contains("sl=") && !text.contains("?"), "{text}");
             let text = line(&sent, format, LogQuery::Full);
             assert!(text.contains("sl=secret") && !text.contains("jo:"), "{text}");
         }
