@@ -14,8 +14,13 @@ use crate::{
 pub(super) fn request(log: &AccessLog, session: &Session, ctx: &Ctx) {
     let Some(connection) = &ctx.connection else { return };
     let request = session.req_header();
-    let text = |name: header::HeaderName| request.headers.get(name).and_then(|v| v.to_str().ok());
+    let text = |name: header::HeaderName| {
+        request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
+    };
+    let host = text(header::HOST).or_else(|| request.uri.authority().map(|a| a.as_str().into()));
+    let (referer, user_agent) = (text(header::REFERER), text(header::USER_AGENT));
     let target = String::from_utf8_lossy(request.raw_path());
+    let (path, query) = split(&target);
     let written = session
         .response_written()
         .map(|r| r.status)
@@ -30,12 +35,15 @@ pub(super) fn request(log: &AccessLog, session: &Session, ctx: &Ctx) {
         client: ctx.source(),
         client_port: behind.map_or(Some(peer.port()), |client| client.port),
         peer: behind.map(|_| peer),
+        local: connection.local.ip().to_canonical(),
+        port: connection.listener.public_port,
         log_id: ctx.log_id.as_ref().and_then(|id| id.to_str().ok()),
         listener: &connection.listener.name,
         sni: connection.sni(),
-        host: text(header::HOST).or_else(|| request.uri.authority().map(|a| a.as_str())),
+        host: host.as_deref(),
         method: Some(request.method.as_str()),
-        path: target.split('?').next(),
+        path: Some(path),
+        query,
         protocol: Some(protocol(request.version)),
         status: written.unwrap_or(if reason == Some(reason::CLIENT_LEFT) { 499 } else { 0 }),
         received: session.body_bytes_read() as u64,
@@ -48,10 +56,10 @@ pub(super) fn request(log: &AccessLog, session: &Session, ctx: &Ctx) {
         server_connection: ctx.reused.map(|reused| if reused { "reused" } else { "new" }),
         reason: reason.map(|r| r.code),
         tls: connection.tls.as_ref().map(|t| t.version),
-        referer: text(header::REFERER),
-        user_agent: text(header::USER_AGENT),
+        referer: referer.as_deref(),
+        user_agent: user_agent.as_deref(),
     };
-    log.write(&access, ctx.live.site.access_log.format);
+    log.write(&access);
 }
 
 /// One line for a request that was refused before Pingora saw it.
@@ -60,19 +68,22 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
     let text = String::from_utf8_lossy(refusal.head);
     let mut words = text.lines().next().unwrap_or_default().splitn(3, ' ');
     let method = words.next().filter(|m| !m.is_empty());
-    let path = words.next().map(|target| target.split('?').next().unwrap_or_default());
+    let target = words.next().map(split);
     let duration = refusal.started.elapsed();
     let access = Access {
         time: std::time::SystemTime::now() - duration,
         client: connection.client.ip().to_canonical(),
         client_port: Some(connection.client.port()),
         peer: None,
+        local: connection.local.ip().to_canonical(),
+        port: connection.listener.public_port,
         log_id: None,
         listener: &connection.listener.name,
         sni: connection.sni(),
         host: None,
         method,
-        path,
+        path: target.map(|(path, _)| path),
+        query: target.and_then(|(_, query)| query),
         protocol: words.next().filter(|p| p.starts_with("HTTP/")),
         status: refusal.reason.status,
         received: 0,
@@ -88,7 +99,12 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
         referer: None,
         user_agent: None,
     };
-    current.log.write(&access, current.load().site.access_log.format);
+    current.log.write(&access);
+}
+
+/// A target before and behind its `?`.
+fn split(target: &str) -> (&str, Option<&str>) {
+    target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
 }
 
 fn protocol(version: Version) -> &'static str {

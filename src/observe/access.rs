@@ -16,6 +16,10 @@ pub struct Access<'a> {
     pub client_port: Option<u16>,
     /// The trusted proxy that brought the request, if one did.
     pub peer: Option<SocketAddr>,
+    /// The address it came to.
+    pub local: IpAddr,
+    /// The port it came to, as the client sees it.
+    pub port: u16,
     /// The number its server was told (`X-ARR-LOG-ID`), if it was.
     pub log_id: Option<&'a str>,
     /// Name of the listener.
@@ -26,8 +30,10 @@ pub struct Access<'a> {
     pub host: Option<&'a str>,
     /// Method, as sent.
     pub method: Option<&'a str>,
-    /// Path without the query: queries carry tickets and names.
+    /// The target before its `?`, as sent. Credentials in it are masked when it is written.
     pub path: Option<&'a str>,
+    /// The target behind its `?`, as sent. How much of it is written is a setting.
+    pub query: Option<&'a str>,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: Option<&'a str>,
     /// Status sent to the client; 0 when none could be sent.
@@ -52,7 +58,7 @@ pub struct Access<'a> {
     pub reason: Option<&'a str>,
     /// TLS version towards the client.
     pub tls: Option<&'a str>,
-    /// `Referer`, for the combined format.
+    /// `Referer`, as sent; credentials and query are treated as those of the target.
     pub referer: Option<&'a str>,
     /// `User-Agent`.
     pub user_agent: Option<&'a str>,

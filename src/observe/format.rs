@@ -1,18 +1,20 @@
 //! How a line of the access log looks.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
-use super::Access;
-use crate::site::LogFormat;
+use super::{Access, mask, w3c};
+use crate::site::{LogFormat, LogQuery};
 
-/// Formats one line, newline included. Nothing a client sends can break out of its field.
-pub fn line(access: &Access<'_>, format: LogFormat) -> String {
+/// Formats one line, newline included. Nothing a client sends can break out of its field, and
+/// credentials are masked.
+pub fn line(access: &Access<'_>, format: LogFormat, query: LogQuery) -> String {
     match format {
-        LogFormat::Json => json_line(access),
-        LogFormat::Combined => combined_line(access),
+        LogFormat::Json => json_line(access, query),
+        LogFormat::Combined => combined_line(access, query),
+        LogFormat::W3c => w3c::line(access, query),
     }
 }
 
@@ -28,7 +30,8 @@ struct Json<'a> {
     sni: Option<&'a str>,
     host: Option<&'a str>,
     method: Option<&'a str>,
-    path: Option<&'a str>,
+    path: Option<Cow<'a, str>>,
+    query: Option<Cow<'a, str>>,
     protocol: Option<&'a str>,
     status: u16,
     bytes_received: u64,
@@ -46,7 +49,7 @@ struct Json<'a> {
     log_id: Option<&'a str>,
 }
 
-fn json_line(a: &Access<'_>) -> String {
+fn json_line(a: &Access<'_>, query: LogQuery) -> String {
     let fields = Json {
         time: timestamp(a).to_string(),
         client: a.client,
@@ -56,7 +59,8 @@ fn json_line(a: &Access<'_>) -> String {
         sni: a.sni,
         host: a.host,
         method: a.method,
-        path: a.path,
+        path: a.path.map(mask::path),
+        query: a.query.and_then(|q| mask::query(q, query)),
         protocol: a.protocol,
         status: a.status,
         bytes_received: a.received,
@@ -79,15 +83,20 @@ fn json_line(a: &Access<'_>) -> String {
 }
 
 /// Apache's combined format, then our fields as `name=value`.
-fn combined_line(a: &Access<'_>) -> String {
+fn combined_line(a: &Access<'_>, query: LogQuery) -> String {
     let time = timestamp(a).to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S %z");
     let mut line = String::with_capacity(320);
     let _ = write!(line, "{} - - [{time}] \"", a.client);
     escape(&mut line, a.method.unwrap_or("-"));
     line.push(' ');
-    escape(&mut line, a.path.unwrap_or("-"));
+    escape(&mut line, &a.path.map_or(Cow::Borrowed("-"), mask::path));
+    if let Some(query) = a.query.and_then(|q| mask::query(q, query)) {
+        line.push('?');
+        escape(&mut line, &query);
+    }
     let _ = write!(line, " {}\" {} {} \"", a.protocol.unwrap_or("-"), a.status, a.sent);
-    escape(&mut line, a.referer.unwrap_or("-"));
+    let referer = a.referer.map(|r| mask::referer(r, query));
+    escape(&mut line, referer.as_deref().unwrap_or("-"));
     line.push_str("\" \"");
     escape(&mut line, a.user_agent.unwrap_or("-"));
     line.push('"');
@@ -145,42 +154,12 @@ fn escape(line: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
-
-    fn access<'a>() -> Access<'a> {
-        Access {
-            time: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
-            client: "192.0.2.7".parse().unwrap(),
-            client_port: Some(5061),
-            peer: None,
-            log_id: None,
-            listener: "public",
-            sni: Some("meet.contoso.com"),
-            host: Some("meet.contoso.com"),
-            method: Some("GET"),
-            path: Some("/meet/bob/1"),
-            protocol: Some("HTTP/1.1"),
-            status: 200,
-            received: 0,
-            sent: 42,
-            duration: Duration::from_micros(1500),
-            first_byte: Some(Duration::from_micros(1250)),
-            rule: Some("meet.*"),
-            farm: Some("lyncweb"),
-            server: Some("fe01"),
-            server_connection: Some("reused"),
-            reason: None,
-            tls: Some("TLSv1.3"),
-            referer: None,
-            user_agent: Some("UCCAPI"),
-        }
-    }
+    use crate::observe::testing::access;
 
     #[test]
     fn json_has_every_field_of_the_contract() {
-        let text = line(&access(), LogFormat::Json);
+        let text = line(&access(), LogFormat::Json, LogQuery::Masked);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["time"], "1970-01-02T00:00:00Z");
         assert_eq!(value["client"], "192.0.2.7");
@@ -194,7 +173,7 @@ mod tests {
 
     #[test]
     fn combined_starts_as_apache_writes_it() {
-        let text = line(&access(), LogFormat::Combined);
+        let text = line(&access(), LogFormat::Combined, LogQuery::Masked);
         let head = "192.0.2.7 - - [02/Jan/1970:00:00:00 +0000] \"GET /meet/bob/1 HTTP/1.1\" 200 42 \
                     \"-\" \"UCCAPI\" listener=\"public\"";
         assert!(text.starts_with(head), "{text}");
@@ -208,24 +187,49 @@ mod tests {
             (LogFormat::Json, "\"peer\":\"10.0.0.1:4711\"", "\"log_id\":\"83df8fbe\""),
             (LogFormat::Combined, " peer=\"10.0.0.1:4711\"", " log_id=\"83df8fbe\""),
         ] {
-            let plain = line(&access(), format);
+            let plain = line(&access(), format, LogQuery::Masked);
             assert!(!plain.contains("peer") && !plain.contains("log_id"), "{plain}");
             let peer_address = "10.0.0.1:4711".parse().ok();
             let full = Access { peer: peer_address, log_id: Some("83df8fbe"), ..access() };
-            let full = line(&full, format);
+            let full = line(&full, format, LogQuery::Masked);
             assert!(full.contains(peer) && full.contains(id), "{full}");
         }
-        let unknown = line(&Access { client_port: None, ..access() }, LogFormat::Json);
+        let unknown =
+            line(&Access { client_port: None, ..access() }, LogFormat::Json, LogQuery::Off);
         assert!(unknown.contains("\"client_port\":null"), "{unknown}");
+    }
+
+    #[test]
+    fn every_format_masks_what_is_secret() {
+        let sent = Access {
+            path: Some("http://jo:secret@a/(S(secret))/x"),
+            query: Some("sl=secret"),
+            referer: Some("https://jo:secret@b/y?t=secret#secret"),
+            ..access()
+        };
+        for format in [LogFormat::Json, LogFormat::Combined, LogFormat::W3c] {
+            let text = line(&sent, format, LogQuery::Masked);
+            assert!(!text.contains("secret") && text.contains("sl=*"), "{text}");
+            assert!(text.contains("http://*@a/(*)/x"), "{text}");
+            let text = line(&sent, format, LogQuery::Off);
+            assert!(!text.contains("sl=") && !text.contains("?"), "{text}");
+            let text = line(&sent, format, LogQuery::Full);
+            assert!(text.contains("sl=secret") && !text.contains("jo:"), "{text}");
+        }
+        let text = line(&sent, LogFormat::Combined, LogQuery::Masked);
+        assert!(text.contains("\"GET http://*@a/(*)/x?sl=* HTTP/1.1\" 200"), "{text}");
+        assert!(text.contains("\"https://*@b/y?t=*\""), "{text}");
     }
 
     #[test]
     fn a_client_cannot_forge_a_line() {
         let mut forged = access();
-        forged.user_agent = Some("x\" 200\n10.0.0.1 - - \u{7f}");
-        for format in [LogFormat::Json, LogFormat::Combined] {
-            let text = line(&forged, format);
-            assert_eq!(text.matches('\n').count(), 1);
+        let text = Some("x\" 200\n10.0.0.1 - - \u{7f}");
+        (forged.user_agent, forged.referer, forged.path) = (text, text, text);
+        (forged.query, forged.host, forged.sni, forged.method) = (text, text, text, text);
+        for format in [LogFormat::Json, LogFormat::Combined, LogFormat::W3c] {
+            let text = line(&forged, format, LogQuery::Full);
+            assert_eq!(text.matches('\n').count(), 1, "{text}");
             assert!(!text.contains("x\" 200"));
         }
     }

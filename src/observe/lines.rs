@@ -16,19 +16,28 @@ use super::target::Target;
 pub(super) const QUEUE: usize = 8 * 1024 * 1024;
 /// Bytes written in one go.
 const CHUNK: usize = 64 * 1024;
-/// Between two reports of dropped lines.
-const REPORT: Duration = Duration::from_secs(10);
+/// Between two reports of trouble.
+const REPORT: Duration = Duration::from_secs(60);
 
-/// What is worth telling about a log. `lines` counts since the trouble began.
+/// What is worth telling about a log. `lines` counts since the trouble began, or since it was
+/// last said to be over. Trouble with one target is told once a minute at most.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
-    /// The queue is full. Told by whoever brings a line (the writer may be stuck), at once and
-    /// then every ten seconds at most.
+    /// The queue is full. Told by whoever brings a line: the writer may be stuck.
     Dropping { target: &'a str, lines: u64 },
     /// Writing failed, and did not before. Told by the writer.
     Failing { target: &'a str, error: &'a io::Error },
     /// Lines are written again. Told by the writer.
     Recovered { target: &'a str, lines: u64 },
+}
+
+/// What stands in front of the lines of a target.
+#[derive(Default)]
+pub(super) struct Header {
+    /// Empty: nothing.
+    pub(super) bytes: Vec<u8>,
+    /// It stands behind the lines that are queued: those are of another format.
+    pub(super) last: bool,
 }
 
 impl fmt::Display for Event<'_> {
@@ -58,7 +67,12 @@ impl Lines {
     ///
     /// # Errors
     /// The writer thread cannot be started.
-    pub(super) fn start(thread: &'static str, target: Target, tell: Tell) -> io::Result<Self> {
+    pub(super) fn start(
+        thread: &'static str,
+        target: Target,
+        header: Header,
+        tell: Tell,
+    ) -> io::Result<Self> {
         let lines = Self(Arc::new(Shared {
             thread,
             tell,
@@ -66,7 +80,7 @@ impl Lines {
             wake: Condvar::new(),
             settled: Condvar::new(),
         }));
-        lines.retarget(target)?;
+        lines.retarget(target, header)?;
         Ok(lines)
     }
 
@@ -75,7 +89,7 @@ impl Lines {
         let mut state = self.0.lock();
         if !state.closed && state.bytes + line.len() <= QUEUE {
             state.bytes += line.len();
-            state.lines.push_back(line);
+            state.lines.push_back(Line { bytes: line, header: false });
             if std::mem::take(&mut state.idle) {
                 self.0.wake.notify_all();
             }
@@ -83,8 +97,8 @@ impl Lines {
         }
         state.dropped += 1;
         state.missing += 1;
-        let due = state.reported.is_none_or(|at| at.elapsed() >= REPORT);
-        if due && !state.closed {
+        if state.due() && !state.closed {
+            state.told = true;
             state.reported = Some(Instant::now());
             let (target, lines) = (state.target.clone(), state.missing);
             drop(state);
@@ -97,7 +111,7 @@ impl Lines {
     ///
     /// # Errors
     /// The writer thread cannot be started; the old target stays.
-    pub(super) fn retarget(&self, target: Target) -> io::Result<()> {
+    pub(super) fn retarget(&self, target: Target, header: Header) -> io::Result<()> {
         let (shared, name) = (self.0.clone(), target.name.clone());
         let mut state = self.0.lock();
         let generation = state.generation + 1;
@@ -107,9 +121,19 @@ impl Lines {
         state.generation = generation;
         state.target = name;
         state.failing = false;
+        state.reported = None;
+        state.put(header);
         state.idle = false;
         self.0.wake.notify_all();
         Ok(())
+    }
+
+    /// Lines have another header from here on.
+    pub(super) fn head(&self, bytes: Vec<u8>) {
+        let mut state = self.0.lock();
+        state.put(Header { bytes, last: true });
+        state.idle = false;
+        self.0.wake.notify_all();
     }
 
     /// Waits until everything is written, at most for `limit`. Returns the number of lines that
@@ -134,7 +158,7 @@ impl Lines {
         }
         let left = self.flush(limit);
         let mut state = self.0.lock();
-        state.dropped += state.lines.len() as u64;
+        state.dropped += state.lines.iter().filter(|line| !line.header).count() as u64;
         state.lines.clear();
         state.bytes = 0;
         left
@@ -163,9 +187,15 @@ struct Shared {
     settled: Condvar,
 }
 
+struct Line {
+    bytes: Vec<u8>,
+    /// Not one of the lines that are counted.
+    header: bool,
+}
+
 #[derive(Default)]
 struct State {
-    lines: VecDeque<Vec<u8>>,
+    lines: VecDeque<Line>,
     bytes: usize,
     /// Lines that writers are busy with.
     busy: u64,
@@ -181,12 +211,31 @@ struct State {
     dropped: u64,
     /// Dropped since lines were last known to get through.
     missing: u64,
+    /// The trouble that goes on was told.
+    told: bool,
+    /// When trouble was last told.
     reported: Option<Instant>,
 }
 
 impl State {
     fn waiting(&self) -> u64 {
         self.lines.len() as u64 + self.busy
+    }
+
+    /// Whether trouble may be told.
+    fn due(&self) -> bool {
+        self.reported.is_none_or(|at| at.elapsed() >= REPORT)
+    }
+
+    /// Queues a header, even where there is no room: there is one a reload.
+    fn put(&mut self, header: Header) {
+        self.bytes += header.bytes.len();
+        let line = Line { bytes: header.bytes, header: true };
+        if header.last {
+            self.lines.push_back(line);
+        } else {
+            self.lines.push_front(line);
+        }
     }
 }
 
@@ -197,30 +246,26 @@ impl Shared {
 
     /// The writer thread.
     fn write(&self, mut target: Target, generation: u64) {
-        let (mut chunk, mut bytes) = (Vec::new(), Vec::with_capacity(CHUNK));
-        let mut torn = false;
+        let mut chunk: Vec<Line> = Vec::new();
+        let (mut header, mut owed) = (Vec::new(), false);
         while self.take(generation, &mut chunk) {
-            bytes.clear();
-            // What comes after half a line must not be taken for its end.
-            if torn {
-                bytes.push(b'\n');
+            let again =
+                Line { bytes: if owed { header.clone() } else { Vec::new() }, header: true };
+            if let Some(line) = chunk.iter().rfind(|line| line.header) {
+                header.clone_from(&line.bytes);
             }
-            let mut ends = Vec::with_capacity(chunk.len());
-            for line in &chunk {
-                bytes.extend_from_slice(line);
-                ends.push(bytes.len());
-            }
-            let (written, error) = target.put(&bytes);
-            let lost = ends.iter().filter(|end| **end > written).count() as u64;
-            if written > 0 {
-                torn = bytes.get(written - 1) != Some(&b'\n');
-            }
+            let lines = || [&again].into_iter().chain(&chunk).filter(|l| !l.bytes.is_empty());
+            let (written, error) = target.write(lines().map(|line| line.bytes.as_slice()));
+            let lost = lines().skip(written).filter(|line| !line.header).count() as u64;
+            // After a failure nobody knows what stands there: a new reader of a pipe has seen
+            // no header.
+            owed = error.is_some();
             self.wrote(&target.name, generation, lost, error.as_ref());
         }
     }
 
     /// Gives back the chunk that was written and waits for the next one. False: time to end.
-    fn take(&self, generation: u64, chunk: &mut Vec<Vec<u8>>) -> bool {
+    fn take(&self, generation: u64, chunk: &mut Vec<Line>) -> bool {
         let mut state = self.lock();
         state.busy -= chunk.len() as u64;
         chunk.clear();
@@ -244,7 +289,7 @@ impl Shared {
         while size < CHUNK
             && let Some(line) = state.lines.pop_front()
         {
-            size += line.len();
+            size += line.bytes.len();
             chunk.push(line);
         }
         state.bytes -= size;
@@ -263,12 +308,22 @@ impl Shared {
         match error {
             Some(error) if !state.failing => {
                 state.failing = true;
-                drop(state);
-                (self.tell)(&Event::Failing { target, error });
+                if state.due() {
+                    state.told = true;
+                    state.reported = Some(Instant::now());
+                    drop(state);
+                    (self.tell)(&Event::Failing { target, error });
+                }
             }
             // A queue that is nearly full says that the trouble is not over.
             None if state.missing > 0 && state.bytes <= QUEUE / 2 => {
                 state.failing = false;
+                // Trouble that comes and goes is told once a minute, and so is its end.
+                if !state.told && !state.due() {
+                    return;
+                }
+                state.told = false;
+                state.reported = Some(Instant::now());
                 let lines = std::mem::take(&mut state.missing);
                 drop(state);
                 (self.tell)(&Event::Recovered { target, lines });

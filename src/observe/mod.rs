@@ -3,11 +3,17 @@
 mod access;
 mod format;
 mod lines;
+mod mask;
 mod program;
+mod syslog;
 mod target;
+#[cfg(test)]
+mod testing;
+mod w3c;
 mod writer;
 
 pub use access::Access;
 pub use format::line;
 pub use program::{flush_log, start_log};
+pub use w3c::FIELDS as W3C_FIELDS;
 pub use writer::AccessLog;

@@ -10,7 +10,7 @@ use env_logger::{Target as LoggerTarget, WriteStyle};
 use log::error;
 
 use super::{
-    lines::{Event, Lines},
+    lines::{Event, Header, Lines},
     target::Target,
 };
 
@@ -25,7 +25,9 @@ pub fn start_log(default: &str) {
     let filter = env_logger::Env::default().default_filter_or(default);
     let mut builder = env_logger::Builder::from_env(filter);
     // Without the thread, stderr as it is: better a log that may block than none.
-    if let Ok(lines) = Target::stderr().and_then(|t| Lines::start("log", t, Box::new(tell))) {
+    if let Ok(lines) =
+        Target::stderr().and_then(|t| Lines::start("log", t, Header::default(), Box::new(tell)))
+    {
         let lines = LOG.get_or_init(|| lines);
         builder.target(LoggerTarget::Pipe(Box::new(Pipe(lines)))).write_style(style());
     }
@@ -88,8 +90,9 @@ mod tests {
     fn a_stderr_that_nobody_reads_holds_no_one_up() {
         let (mut reader, writer) = pipe().unwrap();
         let file = File::from(OwnedFd::from(writer));
-        let target = Target { name: "stderr".to_owned(), file };
-        let lines = Lines::start("test-log", target, Box::new(tell)).unwrap();
+        let target = Target::file("stderr".to_owned(), file);
+        let header = Header::default();
+        let lines = Lines::start("test-log", target, header, Box::new(tell)).unwrap();
         let lines: &'static Lines = Box::leak(Box::new(lines));
         let logger = env_logger::Builder::new()
             .filter_level(log::LevelFilter::Info)

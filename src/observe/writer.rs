@@ -2,19 +2,19 @@
 
 use std::{
     io,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, SystemTime},
 };
 
 use log::warn;
 
 use super::{
     Access, line,
-    lines::{Event, Lines},
+    lines::{Event, Header, Lines},
     target::Target,
+    w3c,
 };
-use crate::site::{self, LogFormat};
+use crate::site::{self, LogFormat, LogTarget};
 
 /// How long a stop waits for lines that are not written yet.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -22,7 +22,11 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// The access log. Only opening a file touches the disk; nothing here waits for a line to be
 /// written, except [`close`](Self::close), for two seconds.
 pub struct AccessLog {
-    path: Mutex<Option<PathBuf>>,
+    /// One change at a time.
+    changing: Mutex<()>,
+    /// Held for reading while a line is made and queued, so that none of the old format comes
+    /// behind a header of the new one; for writing only for the moment of a change.
+    settings: RwLock<site::AccessLog>,
     lines: Lines,
 }
 
@@ -30,44 +34,58 @@ impl AccessLog {
     /// Opens the log and starts its writer.
     ///
     /// # Errors
-    /// The file cannot be opened for appending; the text names it.
+    /// The file cannot be opened for appending, or nobody listens on the syslog socket; the text
+    /// names it.
     pub fn open(settings: &site::AccessLog) -> io::Result<Self> {
-        let target = Target::open(settings.path.as_deref())?;
+        let target = Target::open(&settings.target)?;
         let tell = Box::new(|event: &Event<'_>| warn!("access log: {event}"));
-        let lines = Lines::start("access-log", target, tell)?;
-        Ok(Self { path: Mutex::new(settings.path.clone()), lines })
+        let lines = Lines::start("access-log", target, header(settings, false), tell)?;
+        let settings = RwLock::new(settings.clone());
+        Ok(Self { changing: Mutex::new(()), settings, lines })
     }
 
     /// Writes one line; never waits. A line that finds no room is dropped and counted.
-    pub fn write(&self, access: &Access<'_>, format: LogFormat) {
-        self.lines.push(line(access, format).into_bytes());
+    pub fn write(&self, access: &Access<'_>) {
+        let settings = self.settings();
+        self.lines.push(line(access, settings.format, settings.query).into_bytes());
     }
 
-    /// Goes on in another file where a reload asks for it. Lines that are not written yet go
-    /// there as well.
+    /// Goes on as a reload asks for it. Lines that are not written yet go to the new file as well.
     ///
     /// # Errors
-    /// The new file cannot be opened; the text names it, and the old one stays.
+    /// The new file cannot be opened; the text names it, and everything stays as it was.
     pub fn apply(&self, settings: &site::AccessLog) -> io::Result<()> {
-        let mut path = self.path.lock().unwrap_or_else(PoisonError::into_inner);
-        if *path != settings.path {
-            self.lines.retarget(Target::open(settings.path.as_deref())?)?;
-            path.clone_from(&settings.path);
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.settings().clone();
+        if old == *settings {
+            return Ok(());
+        }
+        let header = header(settings, old.format != settings.format);
+        if old.target == settings.target {
+            let mut current = self.change();
+            self.lines.head(header.bytes);
+            current.clone_from(settings);
+        } else {
+            let target = Target::open(&settings.target)?;
+            let mut current = self.change();
+            self.lines.retarget(target, header)?;
+            current.clone_from(settings);
         }
         Ok(())
     }
 
-    /// Opens the file again under its name, after a rotation has renamed the old one. Does
-    /// nothing on stdout.
+    /// Opens the file again under its name, after a rotation has renamed the old one; connects
+    /// to syslog again. Does nothing on stdout.
     ///
     /// # Errors
     /// The file cannot be opened; the text names it, and the renamed one stays in use.
     pub fn reopen(&self) -> io::Result<()> {
-        let path = self.path.lock().unwrap_or_else(PoisonError::into_inner);
-        match path.as_deref() {
-            Some(path) => self.lines.retarget(Target::open(Some(path))?),
-            None => Ok(()),
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = self.settings().clone();
+        if settings.target == LogTarget::Stdout {
+            return Ok(());
         }
+        self.lines.retarget(Target::open(&settings.target)?, header(&settings, false))
     }
 
     /// Lines that were dropped: no room in the queue, or writing failed.
@@ -83,6 +101,24 @@ impl AccessLog {
             warn!("access log: {left} lines were not written before the stop");
         }
     }
+
+    fn settings(&self) -> RwLockReadGuard<'_, site::AccessLog> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, site::AccessLog> {
+        self.settings.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands in front of the lines. Syslog messages stand alone.
+fn header(settings: &site::AccessLog, last: bool) -> Header {
+    let alone = matches!(settings.target, LogTarget::Syslog(_));
+    let bytes = match settings.format {
+        LogFormat::W3c if !alone => w3c::header(SystemTime::now()),
+        _ => Vec::new(),
+    };
+    Header { bytes, last }
 }
 
 #[cfg(test)]
@@ -90,45 +126,20 @@ mod tests {
     use std::{
         fs::{read_to_string, rename},
         path::Path,
-        time::{Instant, SystemTime},
+        time::Instant,
     };
 
     use super::*;
+    use crate::observe::testing::access;
 
     const SOON: Duration = Duration::from_secs(10);
 
     fn settings(path: &Path) -> site::AccessLog {
-        site::AccessLog { format: LogFormat::Json, path: Some(path.to_owned()) }
+        site::AccessLog { target: LogTarget::File(path.to_owned()), ..site::AccessLog::default() }
     }
 
     fn write(log: &AccessLog, path: &str) {
-        let access = Access {
-            time: SystemTime::UNIX_EPOCH,
-            client: "192.0.2.7".parse().unwrap(),
-            client_port: Some(5061),
-            peer: None,
-            log_id: None,
-            listener: "public",
-            sni: None,
-            host: None,
-            method: Some("GET"),
-            path: Some(path),
-            protocol: None,
-            status: 200,
-            received: 0,
-            sent: 0,
-            duration: Duration::ZERO,
-            first_byte: None,
-            rule: None,
-            farm: None,
-            server: None,
-            server_connection: None,
-            reason: None,
-            tls: None,
-            referer: None,
-            user_agent: None,
-        };
-        log.write(&access, LogFormat::Json);
+        log.write(&Access { path: Some(path), ..access() });
     }
 
     /// The paths of a log's lines.
@@ -208,8 +219,7 @@ mod tests {
 
     #[test]
     fn stdout_is_not_reopened() {
-        let log =
-            AccessLog::open(&site::AccessLog { format: LogFormat::Json, path: None }).unwrap();
+        let log = AccessLog::open(&site::AccessLog::default()).unwrap();
         log.reopen().unwrap();
         log.close();
     }
@@ -240,5 +250,40 @@ mod tests {
         log.close();
         assert!(begun.elapsed() < SOON);
         assert!(paths(&file).len() > 400);
+    }
+
+    #[test]
+    fn each_file_and_each_change_begins_with_a_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+        let json = settings(&path);
+        let w3c = site::AccessLog { format: LogFormat::W3c, ..json.clone() };
+        let log = AccessLog::open(&w3c).unwrap();
+        write(&log, "/first");
+        assert_eq!(log.lines.flush(SOON), 0);
+        rename(&path, &old).unwrap();
+        log.reopen().unwrap();
+        write(&log, "/second");
+        log.apply(&w3c).unwrap();
+        write(&log, "/third");
+        log.apply(&json).unwrap();
+        write(&log, "/json");
+        log.apply(&w3c).unwrap();
+        write(&log, "/fourth");
+        log.close();
+        let kinds = |file: &Path| -> Vec<String> {
+            let text = read_to_string(file).unwrap();
+            let kind = |line: &str| match line.split([':', ' ']).next().unwrap() {
+                "{\"time\"" => "json".to_owned(),
+                "1970-01-02" => line.split(' ').nth(4).unwrap().to_owned(),
+                directive => directive.to_owned(),
+            };
+            text.lines().map(kind).collect()
+        };
+        let head = ["#Software", "#Version", "#Date", "#Fields"];
+        assert_eq!(kinds(&old), [&head[..], &["/first"]].concat());
+        let lines = [&head[..], &["/second", "/third", "json"], &head, &["/fourth"]].concat();
+        assert_eq!(kinds(&path), lines);
+        assert_eq!(log.dropped(), 0);
     }
 }

@@ -14,8 +14,8 @@ use crate::{
     farm::testing,
     site::{
         AccessLog, Action, Admin, AdminAddress, AffinityKey, Farm, FarmId, HeaderChanges,
-        HostPattern, Limits, Listener, ListenerTls, LogFormat, PathPattern, Place, Rule, Schemes,
-        Shutdown, Site, TlsVersion,
+        HostPattern, Limits, Listener, ListenerTls, PathPattern, Place, Rule, Schemes, Shutdown,
+        Site, TlsVersion,
     },
 };
 
@@ -57,7 +57,7 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
             url: 1,
             h2_streams: 1,
         },
-        access_log: AccessLog { format: LogFormat::Json, path: None },
+        access_log: AccessLog::default(),
         admin: Admin {
             listen: AdminAddress::Unix("admin".into()),
             health: None,

@@ -120,8 +120,17 @@ pub struct Limits {
 pub struct AccessLog {
     /// How a line looks.
     pub format: LogFormat,
-    /// A file, or `None` for stdout (`-`).
-    pub path: Option<std::path::PathBuf>,
+    /// Where it goes.
+    pub target: LogTarget,
+    /// What it tells of queries.
+    pub query: LogQuery,
+}
+
+impl Default for AccessLog {
+    /// What stands where the configuration says nothing: JSON on stdout, values masked.
+    fn default() -> Self {
+        Self { format: LogFormat::Json, target: LogTarget::Stdout, query: LogQuery::Masked }
+    }
 }
 
 /// How a line of the access log looks.
@@ -131,6 +140,39 @@ pub enum LogFormat {
     Json,
     /// Apache's combined format with our fields appended.
     Combined,
+    /// W3C extended as IIS writes it, with our fields appended.
+    W3c,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output (`-`).
+    Stdout,
+    /// A file.
+    File(std::path::PathBuf),
+    /// A syslog receiver.
+    Syslog(SyslogAddress),
+}
+
+/// Where a syslog receiver takes datagrams (RFC 5424 messages).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyslogAddress {
+    /// A Unix socket, such as `/dev/log`.
+    Unix(std::path::PathBuf),
+    /// UDP (RFC 5426).
+    Udp(std::net::SocketAddr),
+}
+
+/// What the access log tells of queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogQuery {
+    /// The names of parameters, `*` for their values.
+    Masked,
+    /// Everything. Queries carry tickets, names and addresses.
+    Full,
+    /// Nothing.
+    Off,
 }
 
 /// Where the admin and health endpoints listen.

@@ -27,7 +27,7 @@ use crate::{
             Config,
             name::HostName,
             net::{FilePath, LogPath},
-            service::{LogFormat, Workers},
+            service::{LogFormat, LogQuery, Workers},
             value::Size,
         },
         read::{At, List, Read},
@@ -128,21 +128,22 @@ fn access_log(config: &Config, findings: &mut Findings) -> site::AccessLog {
     let format = match log.format.value {
         LogFormat::Json => site::LogFormat::Json,
         LogFormat::Combined => site::LogFormat::Combined,
-        LogFormat::W3c => {
-            findings
-                .add(code::NOT_AVAILABLE, &log.format.mark, "`w3c` is not available yet")
-                .help("it can be `json` or `combined`".to_string());
-            site::LogFormat::Json
-        }
+        LogFormat::W3c => site::LogFormat::W3c,
     };
-    let path = match &log.path.value {
-        LogPath::Stdout => None,
+    let target = match &log.path.value {
+        LogPath::Stdout => site::LogTarget::Stdout,
         LogPath::File(file) => {
             log_file(file, &log.path.mark, findings);
-            Some(file.path.clone())
+            site::LogTarget::File(file.path.clone())
         }
+        LogPath::Syslog(address) => site::LogTarget::Syslog(address.clone()),
     };
-    site::AccessLog { format, path }
+    let query = match log.query.value {
+        LogQuery::Masked => site::LogQuery::Masked,
+        LogQuery::Full => site::LogQuery::Full,
+        LogQuery::Off => site::LogQuery::Off,
+    };
+    site::AccessLog { format, target, query }
 }
 
 fn log_file(file: &FilePath, mark: &Mark, findings: &mut Findings) {

@@ -15,7 +15,7 @@ use crate::{
         node::Node,
         read::{Read, bad, scalar},
     },
-    site::AdminAddress,
+    site::{AdminAddress, SyslogAddress},
 };
 
 /// A file; relative ones start at the directory of the configuration file that names it.
@@ -64,20 +64,51 @@ pub enum LogPath {
     Stdout,
     /// A file.
     File(FilePath),
+    /// `syslog`, `syslog:/path` or `syslog:udp:ADDRESS:PORT`
+    Syslog(SyslogAddress),
 }
 
 impl Read for LogPath {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
-        if scalar(node, "a file name or \"-\"", findings)?.text == "-" {
+        let text = &scalar(node, "a file name, \"-\" or syslog", findings)?.text;
+        if text == "-" {
             return Some(Self::Stdout);
         }
-        FilePath::read(node, findings).map(Self::File)
+        let receiver = match text.strip_prefix("syslog") {
+            Some("") => "/dev/log",
+            Some(receiver) if receiver.starts_with(':') => receiver.get(1..).unwrap_or_default(),
+            _ => return FilePath::read(node, findings).map(Self::File),
+        };
+        let udp = receiver.strip_prefix("udp:").and_then(|address| address.parse().ok());
+        let unix = || receiver.starts_with('/').then(|| SyslogAddress::Unix(receiver.into()));
+        let address = udp.map(SyslogAddress::Udp).or_else(unix);
+        if address.is_none() {
+            bad(
+                node,
+                code::ADDRESS,
+                "a syslog receiver",
+                "`syslog` is /dev/log, `syslog:/run/other.sock` another Unix socket, \
+                 `syslog:udp:10.0.0.5:514` UDP to an IP address; a file of that name is \
+                 `./syslog:…`",
+                findings,
+            );
+        }
+        address.map(Self::Syslog)
     }
 
     fn show(&self) -> Yaml {
         match self {
             Self::Stdout => Yaml::from("-"),
             Self::File(file) => file.show(),
+            Self::Syslog(SyslogAddress::Unix(path)) if path == Path::new("/dev/log") => {
+                Yaml::from("syslog")
+            }
+            Self::Syslog(SyslogAddress::Unix(path)) => {
+                Yaml::from(format!("syslog:{}", path.display()))
+            }
+            Self::Syslog(SyslogAddress::Udp(address)) => {
+                Yaml::from(format!("syslog:udp:{address}"))
+            }
         }
     }
 
@@ -195,6 +226,24 @@ mod tests {
         };
         assert_eq!(shown("/tls/ca.pem", "${ABS}/ca.pem"), "${ABS}/ca.pem");
         assert_eq!(shown("tls/ca.pem", "${REL}/ca.pem"), "/etc/f/${REL}/ca.pem");
+    }
+
+    #[test]
+    fn logs_go_to_files_stdout_and_syslog() {
+        let shown = |text: &str| value::<LogPath>(text).unwrap().show();
+        for path in ["-", "syslog", "syslog:/run/x.sock", "syslog:udp:10.0.0.5:514"] {
+            assert_eq!(shown(&format!("\"{path}\"")), Yaml::from(path));
+        }
+        let udp = Some(LogPath::Syslog(SyslogAddress::Udp("[::1]:514".parse().unwrap())));
+        assert_eq!(value::<LogPath>("\"syslog:udp:[::1]:514\""), udp);
+        let dev = Some(LogPath::Syslog(SyslogAddress::Unix("/dev/log".into())));
+        assert_eq!(value::<LogPath>("syslog"), dev);
+        for file in ["./syslog", "syslog.log", "log/syslog"] {
+            assert!(matches!(value::<LogPath>(file), Some(LogPath::File(_))), "{file}");
+        }
+        for wrong in ["syslog:", "syslog:log", "syslog:udp:log:514", "syslog:udp:10.0.0.5"] {
+            assert_eq!(codes::<LogPath>(&format!("\"{wrong}\"")), ["E027"], "{wrong}");
+        }
     }
 
     #[test]

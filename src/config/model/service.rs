@@ -68,10 +68,26 @@ choice! {
 record! {
     /// The access log.
     pub struct AccessLog {
-        /// `json`, `combined` or `w3c`. Default `json`.
+        /// `json`, `combined` or `w3c` (extended, as IIS writes it). Default `json`.
         default format: LogFormat = LogFormat::Json,
-        /// A file, or `"-"` for standard output. Default `"-"`.
+        /// A file, `"-"` for standard output, or `syslog`: `/dev/log`, `syslog:/path` another
+        /// Unix socket, `syslog:udp:10.0.0.5:514` UDP. Default `"-"`.
         default path: LogPath = LogPath::Stdout,
+        /// What is told of queries: `masked` (names, `*` for values), `full` or `off`; the same for
+        /// `Referer`. Default `masked`: values carry tickets, names and addresses.
+        default query: LogQuery = LogQuery::Masked,
+    }
+}
+
+choice! {
+    /// What the access log tells of queries.
+    pub enum LogQuery {
+        /// Names, and `*` for values.
+        Masked = "masked",
+        /// As sent.
+        Full = "full",
+        /// Nothing.
+        Off = "off",
     }
 }
 

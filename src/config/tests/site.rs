@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use crate::{
     config::{Outcome, load_with, render, tests::make},
     site::{
-        Action, Address, Check, FarmId, HostPattern, PathPattern, Ports, Respond, Schemes,
+        self, Action, Address, Check, FarmId, HostPattern, PathPattern, Ports, Respond, Schemes,
         TlsVersion, Verify,
     },
 };
@@ -79,7 +79,9 @@ fn a_whole_configuration_becomes_a_site() {
     assert!(outcome.findings.is_empty(), "{}", render::text(&outcome.findings, false));
     let site = outcome.site.unwrap();
     assert_eq!((site.workers, site.domains.as_slice()), (3, &["contoso.com".to_string()][..]));
-    assert_eq!(site.access_log.path, Some(dir.path().join("logs/access.log")));
+    let log = site::LogTarget::File(dir.path().join("logs/access.log"));
+    assert_eq!(site.access_log.target, log);
+    assert_eq!(site.access_log.query, site::LogQuery::Masked);
     assert_eq!(site.shutdown.drain, Duration::from_secs(3600));
     let public = &site.listeners[0];
     assert_eq!((&*public.name, public.public_port), ("public", 8443));

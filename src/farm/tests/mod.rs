@@ -41,7 +41,7 @@ pub(super) fn site(farms: Vec<site::Farm>) -> Site {
             url: 1,
             h2_streams: 1,
         },
-        access_log: site::AccessLog { format: site::LogFormat::Json, path: None },
+        access_log: site::AccessLog::default(),
         admin: site::Admin {
             listen: site::AdminAddress::Unix(PathBuf::from("/nowhere")),
             health: None,

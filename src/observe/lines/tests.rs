@@ -2,16 +2,22 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, PipeReader, Read, pipe},
     os::fd::OwnedFd,
+    path::Path,
     process::Command,
     sync::mpsc::{Receiver, channel},
 };
 
 use super::*;
+use crate::site::LogTarget;
 
 const SOON: Duration = Duration::from_secs(10);
 
 fn target(name: &str, fd: impl Into<OwnedFd>) -> Target {
-    Target { name: name.to_owned(), file: File::from(fd.into()) }
+    Target::file(name.to_owned(), File::from(fd.into()))
+}
+
+fn open(path: &Path) -> io::Result<Target> {
+    Target::open(&LogTarget::File(path.to_owned()))
 }
 
 /// A log and what it tells.
@@ -20,7 +26,7 @@ fn start(target: Target) -> (Lines, Receiver<String>) {
     let tell = Box::new(move |event: &Event<'_>| {
         let _ = tell.send(event.to_string());
     });
-    (Lines::start("test-log", target, tell).unwrap(), told)
+    (Lines::start("test-log", target, Header::default(), tell).unwrap(), told)
 }
 
 fn on_a_pipe() -> (Lines, Receiver<String>, PipeReader) {
@@ -101,7 +107,7 @@ fn a_failure_and_its_end_are_told_once() {
     let event = told.try_recv().unwrap();
     assert!(event.starts_with("cannot write to /dev/full: No space left"), "{event}");
     assert!(told.try_recv().is_err());
-    lines.retarget(Target::open(Some(&path)).unwrap()).unwrap();
+    lines.retarget(open(&path).unwrap(), Header::default()).unwrap();
     for _ in 0..3 {
         lines.push(b"kept\n".to_vec());
         assert_eq!(lines.flush(SOON), 0);
@@ -128,7 +134,7 @@ fn another_target_does_not_wait_for_one_that_is_stuck() {
     let path = dir.path().join("log");
     let (lines, _told, reader) = on_a_pipe();
     overfill(&lines);
-    lines.retarget(Target::open(Some(&path)).unwrap()).unwrap();
+    lines.retarget(open(&path).unwrap(), Header::default()).unwrap();
     lines.flush(Duration::from_millis(1));
     // The stuck writer ends, without taking another line, when its reader leaves.
     drop(reader);
@@ -142,7 +148,7 @@ fn a_line_after_half_a_line_starts_on_its_own() {
     let path = dir.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let mut reader = File::options().read(true).write(true).open(&path).unwrap();
-    let (lines, told) = start(Target::open(Some(&path)).unwrap());
+    let (lines, told) = start(open(&path).unwrap());
     // More than the pipe holds; the reader leaves in the middle of it.
     lines.push([b"x".repeat(8 * CHUNK), b"\n".to_vec()].concat());
     reader.read_exact(&mut [0]).unwrap();
@@ -154,4 +160,88 @@ fn a_line_after_half_a_line_starts_on_its_own() {
     assert!(rest.next().unwrap().ends_with("xxx"));
     assert_eq!(rest.next().unwrap(), "next");
     assert!(told.recv_timeout(SOON).unwrap().ends_with("again, 1 lines were dropped"));
+}
+
+#[test]
+fn trouble_that_comes_and_goes_is_told_once_a_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut reader = File::options().read(true).write(true).open(&path).unwrap();
+    let (lines, told) = start(open(&path).unwrap());
+    for round in 0..5 {
+        drop(reader);
+        lines.push(b"lost\n".to_vec());
+        assert_eq!(lines.flush(SOON), 0);
+        assert_eq!(lines.dropped(), round + 1);
+        reader = File::options().read(true).write(true).open(&path).unwrap();
+        lines.push(b"kept\n".to_vec());
+        assert_eq!(lines.flush(SOON), 0);
+        reader.read_exact(&mut [0; 5]).unwrap();
+    }
+    assert!(told.try_recv().unwrap().contains("Broken pipe"));
+    assert!(told.try_recv().unwrap().ends_with("again, 1 lines were dropped"));
+    assert!(told.try_recv().is_err());
+}
+
+fn header(text: &str, last: bool) -> Header {
+    Header { bytes: text.as_bytes().to_vec(), last }
+}
+
+#[test]
+fn a_header_stands_before_its_lines_and_is_not_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two, three) =
+        (dir.path().join("one"), dir.path().join("two"), dir.path().join("three"));
+    let (lines, _told, reader) = on_a_pipe();
+    overfill(&lines);
+    // The same format in another file: in front of what is queued.
+    lines.retarget(open(&one).unwrap(), header("#one\n", false)).unwrap();
+    drop(reader);
+    assert_eq!(lines.flush(SOON), 0);
+    let dropped = lines.dropped();
+    assert!(std::fs::read_to_string(&one).unwrap().starts_with("#one\nxxx"));
+    // Another format: behind it.
+    lines.push(b"old\n".to_vec());
+    assert_eq!(lines.flush(SOON), 0);
+    lines.head(b"#new\n".to_vec());
+    lines.push(b"new\n".to_vec());
+    assert_eq!(lines.flush(SOON), 0);
+    assert!(std::fs::read_to_string(&one).unwrap().ends_with("x\nold\n#new\nnew\n"));
+    // A header that could not be written stands in front of the next line that can.
+    lines.retarget(full(), header("#lost\n", false)).unwrap();
+    assert_eq!(lines.flush(SOON), 0);
+    assert_eq!(lines.dropped(), dropped);
+    lines.retarget(open(&two).unwrap(), header("#two\n", true)).unwrap();
+    lines.push(b"line\n".to_vec());
+    assert_eq!(lines.flush(SOON), 0);
+    assert_eq!(std::fs::read_to_string(&two).unwrap(), "#two\nline\n");
+    // No header any more.
+    lines.retarget(open(&three).unwrap(), Header::default()).unwrap();
+    lines.push(b"line\n".to_vec());
+    assert_eq!(lines.close(SOON), 0);
+    assert_eq!(std::fs::read_to_string(&three).unwrap(), "line\n");
+}
+
+#[test]
+fn a_new_reader_of_a_pipe_gets_the_header_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let reader = File::options().read(true).write(true).open(&path).unwrap();
+    let tell: Tell = Box::new(|_| ());
+    let lines =
+        Lines::start("test-log", open(&path).unwrap(), header("#head\n", false), tell).unwrap();
+    lines.push(b"first\n".to_vec());
+    assert_eq!(lines.flush(SOON), 0);
+    drop(reader);
+    lines.push(b"lost\n".to_vec());
+    assert_eq!(lines.flush(SOON), 0);
+    let reader = File::options().read(true).write(true).open(&path).unwrap();
+    lines.push(b"next\n".to_vec());
+    assert_eq!(lines.close(SOON), 0);
+    let read: Vec<_> = BufReader::new(reader).lines().take(4).map(Result::unwrap).collect();
+    // The pipe keeps what the first one did not read.
+    assert_eq!(read, ["#head", "first", "#head", "next"]);
+    assert_eq!(lines.dropped(), 1);
 }
