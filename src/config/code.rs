@@ -143,7 +143,7 @@ codes! {
     REGEX "E060" "bad regular expression"
         "The expression after `matches` cannot be compiled. There is no look-ahead, look-behind or back-reference: what is left takes time in proportion to the text, whatever a stranger sends.";
     CONDITION "E061" "bad condition"
-        "An entry of `when` has one subject (header, query, method, scheme, source, path, host) and at most one comparison (`is`, `matches`, `not`). The subject carries the value itself, `{ method: POST }`, or is empty in front of a comparison, `{ path: ~, matches: '^/x/(.*)' }`; `header` and `query` name what is compared.";
+        "An entry of `when` has one subject (header, query, method, scheme, source, path, url, host) and at most one comparison (`is`, `matches`, `not`). The subject carries the value itself, `{ method: POST }`, or is empty in front of a comparison, `{ path: ~, matches: '^/x/(.*)' }`; `header` and `query` name what is compared. `Host` is no header here: `host` means it, however the client asked.";
     TEMPLATE "E062" "bad rewriting"
         "A new path, query, redirect target or header value refers to a capture that the rule does not have, or is not what it should be: a path starts with `/` and is written decoded, a query stands without `?`, and nothing but {HTTP_HOST} may stand in the host of a redirect.";
     HEADER_CHANGE "E063" "header cannot be changed"
