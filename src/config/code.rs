@@ -126,6 +126,8 @@ codes! {
         "Names of farms, servers and listeners stand in commands, logs and metrics: no spaces, slashes or control characters.";
     SAME_AS "E038" "farm takes its servers from itself"
         "`same_as` takes over the servers of another farm. Followed from farm to farm it comes back to where it began, so nobody says which servers are meant.";
+    TOO_MANY_SERVERS "E039" "too many servers"
+        "All farms together have more than 100000 servers, those that `same_as` brings counted in each farm. Each of them is probed and keeps a state of its own.";
     CERTIFICATE_FILE "E040" "certificate file cannot be used"
         "A certificate, key, password or CA file is missing, unreadable, or does not hold what it should: PEM text for `cert`, `key` and `ca`, PKCS#12 for `pfx`.";
     CERTIFICATE_PASSWORD "E041" "wrong password"
@@ -143,11 +145,11 @@ codes! {
     REGEX "E060" "bad regular expression"
         "The expression after `matches` cannot be compiled. There is no look-ahead, look-behind or back-reference: what is left takes time in proportion to the text, whatever a stranger sends.";
     CONDITION "E061" "bad condition"
-        "An entry of `when` has one subject (header, query, method, scheme, source, path, host) and at most one comparison (`is`, `matches`, `not`). The subject carries the value itself, `{ method: POST }`, or is empty in front of a comparison, `{ path: ~, matches: '^/x/(.*)' }`; `header` and `query` name what is compared.";
+        "An entry of `when` has one subject (header, query, method, scheme, source, path, url, host) and at most one comparison (`is`, `matches`, `not`). The subject carries the value itself, `{ method: POST }`, or is empty in front of a comparison, `{ path: ~, matches: '^/x/(.*)' }`; `header` and `query` name what is compared. `Host` is no header here: `host` means it, however the client asked.";
     TEMPLATE "E062" "bad rewriting"
         "A new path, query, redirect target or header value refers to a capture that the rule does not have, or is not what it should be: a path starts with `/` and is written decoded, a query stands without `?`, and nothing but {HTTP_HOST} may stand in the host of a redirect.";
     HEADER_CHANGE "E063" "header cannot be changed"
-        "Rules do not touch headers that frame messages (`Connection`, `Content-Length`, `Transfer-Encoding`, `Upgrade` …), `Host` (the farm's `host` does that), or those that sign in (`Authorization`, `WWW-Authenticate`): changed by hand they would mix up requests or identities. Values are one line.";
+        "Rules do not touch headers that frame messages (`Connection`, `Content-Length`, `Expect`, `Transfer-Encoding`, `Upgrade` …), `Host` (the farm's `host` does that), or those that sign in (`Authorization`, `WWW-Authenticate`): changed by hand they would mix up requests or identities. Values are one line.";
     PAGE "E064" "page cannot be used"
         "The file of a `respond` is missing, unreadable or larger than 1 MiB.";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
@@ -184,6 +186,10 @@ codes! {
         "The path belongs to one protocol of Exchange, its farm to another one. Exchange takes each protocol of a server out of service on its own: requests then go on to a server that cannot answer them, or stay away from one that could.";
     NOTHING_KEPT "W017" "nothing survives a restart"
         "`state_dir` cannot be used, so servers that are drained or in maintenance take traffic again after a restart, and without `admin.token_file` commands cannot change anything. Frontgate runs all the same. `check` sees only that it is not a directory; whether it can be written is told at start.";
+    COOKIE_SHARED "W018" "farms overwrite each other's affinity cookie"
+        "Two farms of one host write a cookie of the same name and have no server in common, so each of them throws away what the other one wrote, and no client keeps its server. Use two names. Farms over the same servers (`same_as`) may share a name, and then a client is on the same server in all of them.";
+    SCHEME_GAP "W019" "condition is not asked on plain http"
+        "A `redirect` or `respond` with conditions is on https alone, the default, and another rule of the same host and path is on plain http too: there the conditions are not asked. A `deny` is on both by default.";
 }
 
 /// The reference page, in Markdown.

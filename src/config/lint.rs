@@ -11,11 +11,11 @@ use crate::{
         code,
         compile::{Compiled, plain_path},
         diagnostic::Findings,
-        lint_rules,
+        lint_cookies, lint_rules,
         model::{
             Config,
             farm::{Affinity, Balance, Farm, Server, Verify},
-            name::PathPrefix,
+            name::{HeaderName, PathPrefix},
             publish,
             value::Timeout,
         },
@@ -50,11 +50,16 @@ pub fn lint(config: &Config, compiled: &Compiled, findings: &mut Findings) {
         }
     }
     lint_rules::lint(entries, compiled, findings);
+    lint_cookies::lint(entries, compiled, findings);
     let written: HashMap<&str, &Farm> =
         farms().map(|(name, farm)| (name.as_str(), &farm.value)).collect();
     for (rule, index) in site.rules.iter().zip(&compiled.written) {
         if let Some(entry) = entries.get(*index) {
             lint_host(rule, entry, config, site, findings);
+            let removed = entry.response_headers.iter().filter_map(|all| all.remove.as_ref());
+            for header in removed.flat_map(|list| &list.items) {
+                lint_hidden(header, "remove", findings);
+            }
             lint_reach(rule, entry, site, findings);
             match farm_of(rule, site) {
                 Some(name) => {
@@ -120,26 +125,33 @@ fn lint_farm(name: &At<String>, farm: &Farm, findings: &mut Findings) {
     }
     lint_timeout(farm.timeout.as_ref(), farm, "the preset says 30m", findings);
     let servers = farm.servers.as_ref().map_or(&[][..], |list| list.items.as_slice());
+    // With faults nobody knows what the others are like.
+    let complete = farm.servers.as_ref().is_some_and(|list| !list.broken);
     if !servers.is_empty() && servers.iter().all(|server| server.weight.0 == 0) {
         let message = format!("every server of farm `{}` has weight 0", name.value);
         findings
             .add(code::NO_WEIGHT, &name.mark, message)
             .help("give at least one of them a weight".to_string());
     }
-    lint_balance(farm, servers, findings);
+    lint_balance(farm, servers, complete, findings);
     for header in farm.hide_headers.iter().flat_map(|list| &list.items) {
-        if header.0 == "x-ms-diagnostics" {
-            findings
-                .add(code::DIAGNOSTICS_HIDDEN, &header.mark, "clients need X-Ms-diagnostics")
-                .help("take it out of `hide_headers`".to_string());
-        }
+        lint_hidden(header, "hide_headers", findings);
+    }
+}
+
+/// A response header that clients need.
+fn lint_hidden(header: &At<HeaderName>, list: &str, findings: &mut Findings) {
+    if header.0 == "x-ms-diagnostics" {
+        findings
+            .add(code::DIAGNOSTICS_HIDDEN, &header.mark, "clients need X-Ms-diagnostics")
+            .help(format!("take it out of `{list}`"));
     }
 }
 
 /// Settings of balancing that do nothing as they stand.
-fn lint_balance(farm: &Farm, servers: &[At<Server>], findings: &mut Findings) {
-    let limited = servers.iter().any(|s| s.max_requests.0 > 0 || s.same_as.is_some());
-    if farm.queue.size.0 > 0 && !limited {
+fn lint_balance(farm: &Farm, servers: &[At<Server>], complete: bool, findings: &mut Findings) {
+    let limited = servers.iter().any(|server| server.max_requests.0 > 0);
+    if farm.queue.size.0 > 0 && !limited && complete {
         findings
             .add(
                 code::NO_EFFECT,
@@ -158,9 +170,11 @@ fn lint_balance(farm: &Farm, servers: &[At<Server>], findings: &mut Findings) {
             .help("remove `balance`, or keep clients by a cookie".to_string());
     }
     let backup = |s: &At<Server>| s.backup.value;
-    if let Some(first) = servers.first().filter(|_| servers.iter().all(backup)) {
+    if let Some(first) = servers.first().filter(|_| complete && servers.iter().all(backup)) {
+        // In this farm, though another one may say so.
+        let mark = first.same_as.as_ref().map_or(&first.backup.mark, |farm| &farm.mark);
         findings
-            .add(code::NO_EFFECT, &first.backup.mark, "every server of the farm is a backup")
+            .add(code::NO_EFFECT, mark, "every server of the farm is a backup")
             .help("remove `backup` from those that serve every day".to_string());
     }
 }
@@ -225,9 +239,15 @@ fn lint_reach(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mu
     if unknown || entry.schemes.fault || entry.schemes.broken {
         return;
     }
+    let (https, http) = (reachable(rule, site, true), reachable(rule, site, false));
+    // A denial covers both without being asked to.
+    let denies = matches!(rule.action, Action::Deny) && !entry.schemes.explicit;
+    if denies && (https || http) {
+        return;
+    }
     let faults = [
-        (rule.schemes.https && !reachable(rule, site, true), "https", "has `tls`"),
-        (rule.schemes.http && !reachable(rule, site, false), "http", "is plain"),
+        (rule.schemes.https && !https, "https", "has `tls`"),
+        (rule.schemes.http && !http, "http", "is plain"),
     ];
     for (_, scheme, what) in faults.iter().filter(|(fault, ..)| *fault) {
         let mark = if entry.schemes.explicit { &entry.schemes.mark } else { &entry.mark };

@@ -28,6 +28,7 @@ pub(super) fn lint(entries: &[At<publish::Rule>], compiled: &Compiled, findings:
                     .help("change the condition, or the rule".to_string());
             }
         }
+        lint_schemes(rule, entry, &rules, findings);
         let earlier = rules.iter().take(at).find(|(earlier, _)| shadows(earlier, rule));
         if let Some((_, earlier)) = earlier {
             let place = earlier.mark.seen_from(&entry.mark);
@@ -40,6 +41,44 @@ pub(super) fn lint(entries: &[At<publish::Rule>], compiled: &Compiled, findings:
                 .related(&earlier.mark, "the other one is here")
                 .help("put the rule with more conditions first".to_string());
         }
+    }
+}
+
+/// A condition that is asked on https alone, where the rule behind it serves plain http too.
+fn lint_schemes(
+    rule: &Arc<Rule>,
+    entry: &At<publish::Rule>,
+    rules: &[(&Arc<Rule>, &At<publish::Rule>)],
+    findings: &mut Findings,
+) {
+    let own = matches!(rule.action, Action::Redirect(_) | Action::Respond(_));
+    if !own || entry.schemes.explicit || rule.schemes.http {
+        return;
+    }
+    let common = |other: &Rule| match (&rule.listeners, &other.listeners) {
+        (Some(own), Some(others)) => own.iter().any(|name| others.contains(name)),
+        _ => true,
+    };
+    let passes = |other: &Rule| {
+        let after = other.when.is_empty() || other.index > rule.index;
+        (&rule.host, &rule.path) == (&other.host, &other.path)
+            && after
+            && other.schemes.http
+            && common(other)
+    };
+    if let Some((_, other)) = rules.iter().find(|(other, _)| passes(other)) {
+        let place = other.mark.seen_from(&entry.mark);
+        findings
+            .add(
+                code::SCHEME_GAP,
+                &entry.mark,
+                format!("on plain http the rule at {place} answers instead"),
+            )
+            .related(&other.mark, "the other one is here")
+            .help(
+                "add `schemes: [https, http]`, or `schemes: [https]` if that is what you want"
+                    .to_string(),
+            );
     }
 }
 

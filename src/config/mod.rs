@@ -12,6 +12,7 @@ pub mod files;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod lint;
+mod lint_cookies;
 mod lint_rules;
 pub mod load;
 pub mod model;

@@ -218,6 +218,19 @@ pub fn expand(config: &mut Config) {
         if let Some(farm) = farm {
             expand_rule(rule, farm);
         }
+        deny_on_both(rule);
+    }
+}
+
+/// What is denied is denied by whichever protocol, unless the rule says by which.
+///
+/// SECURITY: with conditions a denial on https alone would let plain http pass to a rule that takes
+/// both. Test: a_denial_holds_on_both_schemes
+fn deny_on_both(rule: &mut At<publish::Rule>) {
+    let schemes = &rule.schemes;
+    if rule.deny.value && !schemes.explicit && !schemes.fault {
+        let both = [publish::Scheme::Https, publish::Scheme::Http];
+        rule.value.schemes = At::implied(List::implied(both, &rule.mark), &rule.mark);
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Outside<'a> {
 /// Rewrites `Location`, `Content-Location` and the domains of cookies.
 ///
 /// # Errors
-/// Never: what is written is visible ASCII.
+/// Never: what is written consists of the value and visible ASCII.
 pub(super) fn answer(
     response: &mut ResponseHeader,
     farm: &Farm,
@@ -37,10 +37,10 @@ pub(super) fn answer(
 fn replace(
     response: &mut ResponseHeader,
     name: &HeaderName,
-    change: impl Fn(&str) -> Option<String>,
+    change: impl Fn(&[u8]) -> Option<Vec<u8>>,
 ) -> Result<()> {
     let values = response.headers.get_all(name);
-    let changed = |value: &HeaderValue| value.to_str().ok().and_then(&change);
+    let changed = |value: &HeaderValue| change(value.as_bytes());
     if !values.iter().any(|value| changed(value).is_some()) {
         return Ok(());
     }
@@ -55,22 +55,23 @@ fn replace(
     Ok(())
 }
 
-/// The URL as the client can use it; `None` if it names no server of the farm.
-fn location(value: &str, farm: &Farm, outside: &Outside<'_>) -> Option<String> {
-    let (scheme, rest) = match value.split_once("//") {
-        Some((scheme, rest)) if scheme.is_empty() || scheme.ends_with(':') => (scheme, rest),
+/// The URL as the client can use it; `None` if it names no server of the farm. Servers write raw
+/// bytes into paths: `Location: https://fe01/größe`.
+fn location(value: &[u8], farm: &Farm, outside: &Outside<'_>) -> Option<Vec<u8>> {
+    let slashes = value.windows(2).position(|pair| pair == b"//")?;
+    let (scheme, rest) = value.split_at_checked(slashes)?;
+    let default = match scheme.to_ascii_lowercase().as_slice() {
+        b"https:" => Some(443),
+        b"http:" => Some(80),
+        b"" => None,
         _ => return None,
     };
-    let default = match scheme.to_ascii_lowercase().as_str() {
-        "https:" => Some(443),
-        "http:" => Some(80),
-        "" => None,
-        _ => return None,
-    };
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let rest = rest.get(2..)?;
+    let ends = |byte: &u8| matches!(byte, b'/' | b'?' | b'#' | b'\\');
+    let end = rest.iter().position(ends).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end)?;
-    let host = normalize_host(authority.as_bytes())?;
-    let port = explicit_port(authority);
+    let host = normalize_host(authority)?;
+    let port = explicit_port(std::str::from_utf8(authority).ok()?);
     let inside = farm.servers.iter().any(|server| {
         let mut ports = [server.ports.https, server.ports.http].into_iter();
         // Another port is another service: nothing publishes it.
@@ -90,7 +91,7 @@ fn location(value: &str, farm: &Farm, outside: &Outside<'_>) -> Option<String> {
     let (scheme, usual) = if outside.https { ("https", 443) } else { ("http", 80) };
     let port = Some(outside.port).filter(|port| *port != usual);
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
-    Some(format!("{scheme}://{}{port}{path}", outside.host))
+    Some([format!("{scheme}://{}{port}", outside.host).as_bytes(), path].concat())
 }
 
 fn explicit_port(authority: &str) -> Option<u16> {
@@ -111,8 +112,9 @@ fn names(server: &Server, farm: &Farm, host: &str) -> bool {
 
 /// The cookie without a `Domain` that only the server is in: browsers would refuse it for the
 /// client's host, and without one it is for exactly that host.
-fn cookie(value: &str, farm: &Farm, outside: &str) -> Option<String> {
-    let foreign = |attribute: &str| {
+fn cookie(value: &[u8], farm: &Farm, outside: &str) -> Option<Vec<u8>> {
+    let foreign = |attribute: &[u8]| {
+        let Ok(attribute) = std::str::from_utf8(attribute) else { return false };
         let Some((name, domain)) = attribute.split_once('=') else { return false };
         let domain = domain.trim().trim_start_matches('.').to_ascii_lowercase();
         let within = |host: &str| {
@@ -132,14 +134,14 @@ fn cookie(value: &str, farm: &Farm, outside: &str) -> Option<String> {
             && !within(outside)
             && farm.servers.iter().any(inside)
     };
-    let mut parts = value.split(';');
+    let mut parts = value.split(|byte| *byte == b';');
     let pair = parts.next()?;
-    let attributes: Vec<&str> = parts.collect();
+    let attributes: Vec<&[u8]> = parts.collect();
     if !attributes.iter().any(|attribute| foreign(attribute)) {
         return None;
     }
     let kept = attributes.into_iter().filter(|attribute| !foreign(attribute));
-    Some(std::iter::once(pair).chain(kept).collect::<Vec<_>>().join(";"))
+    Some(std::iter::once(pair).chain(kept).collect::<Vec<_>>().join(&b";"[..]))
 }
 
 #[cfg(test)]
@@ -171,12 +173,18 @@ mod tests {
             ("https://owa.inside?x", "?x"),
             ("https://mail.contoso.com:4443/x", "/x"),
         ] {
-            let made = location(from, &farm(), &OUTSIDE);
-            assert_eq!(made.as_deref(), Some(&*format!("{client}{to}")), "{from}");
+            let made = location(from.as_bytes(), &farm(), &OUTSIDE);
+            assert_eq!(made.unwrap(), format!("{client}{to}").as_bytes(), "{from}");
+        }
+        // Bytes outside ASCII, and such as are no text at all, hide no name.
+        for path in [&b"/gr\xc3\xb6\xc3\x9fe"[..], b"/\xe4?\xff"] {
+            let from = [b"https://exch01.contoso.local", path].concat();
+            let made = location(&from, &farm(), &OUTSIDE);
+            assert_eq!(made.unwrap(), [client.as_bytes(), path].concat());
         }
         let odd = Outside { https: false, host: "[::1]", port: 8080 };
-        let made = location("https://exch01.contoso.local/x", &farm(), &odd);
-        assert_eq!(made.as_deref(), Some("http://[::1]:8080/x"));
+        let made = location(b"https://exch01.contoso.local/x", &farm(), &odd);
+        assert_eq!(made.unwrap(), b"http://[::1]:8080/x");
     }
 
     #[test]
@@ -196,13 +204,18 @@ mod tests {
             "https://mail.contoso.com:443/x",
             "",
         ] {
-            assert_eq!(location(url, &farm(), &OUTSIDE), None, "{url}");
+            assert_eq!(location(url.as_bytes(), &farm(), &OUTSIDE), None, "{url}");
         }
     }
 
     #[test]
     fn cookies_lose_domains_that_only_the_server_is_in() {
-        let made = |value| cookie(value, &farm(), "mail.contoso.com");
+        let made = |value: &str| {
+            let made = cookie(value.as_bytes(), &farm(), "mail.contoso.com");
+            made.map(|made| String::from_utf8(made).unwrap())
+        };
+        let odd = cookie(b"a=\xff; Domain=exch01.contoso.local", &farm(), "mail.contoso.com");
+        assert_eq!(odd.unwrap(), b"a=\xff");
         assert_eq!(
             made("a=b; Domain=exch01.contoso.local; path=/; Secure").as_deref(),
             Some("a=b; path=/; Secure")

@@ -8,7 +8,7 @@ use pingora::{
     proxy::Session,
 };
 
-use super::{Ctx, admit, rewrite_host};
+use super::{Ctx, admit, rewrite_host, told};
 use crate::{
     reason,
     route::{Question, Values},
@@ -60,12 +60,8 @@ pub(super) fn to_client(session: &Session, response: &mut ResponseHeader, ctx: &
         let request = session.req_header();
         if let Ok(host) = admit::requested_host(request, connection) {
             let https = ctx.https();
-            // Where TLS ends in front, its port is not known here.
-            let port = match (https == connection.tls.is_some(), https) {
-                (true, _) => connection.listener.public_port,
-                (false, true) => 443,
-                (false, false) => 80,
-            };
+            let known = ctx.client.as_ref().map(|client| told::client_port(client, connection));
+            let port = known.unwrap_or(connection.listener.public_port);
             let outside = rewrite_host::Outside { https, host: host.as_str(), port };
             rewrite_host::answer(response, farm.spec(), &outside)?;
         }
@@ -121,33 +117,54 @@ fn with_values(
 
 /// A header that can be changed; Pingora's two have their methods in common, but no trait.
 trait Header {
-    fn take_out(&mut self, name: &HeaderName);
+    /// Takes out every field that the receiver takes for this one.
+    fn take_out(&mut self, name: &[u8]);
     fn set(&mut self, name: Bytes, value: HeaderValue) -> Result<()>;
     fn append(&mut self, name: Bytes, value: HeaderValue) -> Result<()>;
 }
 
-macro_rules! header {
-    ($($kind:ty),+) => {$(
-        impl Header for $kind {
-            fn take_out(&mut self, name: &HeaderName) {
-                self.remove_header(name);
-            }
-
-            fn set(&mut self, name: Bytes, value: HeaderValue) -> Result<()> {
-                self.insert_header(name, value)
-            }
-
-            fn append(&mut self, name: Bytes, value: HeaderValue) -> Result<()> {
-                self.append_header(name, value).map(drop)
-            }
+impl Header for RequestHeader {
+    /// SECURITY: IIS makes one server variable of `X-App` and `X_App`, so a rule that sets or
+    /// removes the one means the other too. Test: no_spelling_stands_beside_what_a_rule_sets
+    fn take_out(&mut self, name: &[u8]) {
+        let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let same =
+            |key: &&HeaderName| key.as_str().bytes().map(|b| fold(&b)).eq(name.iter().map(fold));
+        let found: Vec<HeaderName> = self.headers.keys().filter(same).cloned().collect();
+        for name in &found {
+            self.remove_header(name);
         }
-    )+};
+    }
+
+    fn set(&mut self, name: Bytes, value: HeaderValue) -> Result<()> {
+        self.take_out(&name);
+        self.insert_header(name, value)
+    }
+
+    fn append(&mut self, name: Bytes, value: HeaderValue) -> Result<()> {
+        self.append_header(name, value).map(drop)
+    }
 }
-header!(RequestHeader, ResponseHeader);
+
+impl Header for ResponseHeader {
+    fn take_out(&mut self, name: &[u8]) {
+        if let Ok(name) = HeaderName::from_bytes(name) {
+            self.remove_header(&name);
+        }
+    }
+
+    fn set(&mut self, name: Bytes, value: HeaderValue) -> Result<()> {
+        self.insert_header(name, value)
+    }
+
+    fn append(&mut self, name: Bytes, value: HeaderValue) -> Result<()> {
+        self.append_header(name, value).map(drop)
+    }
+}
 
 fn change(header: &mut impl Header, changes: &HeaderChanges, values: &Values<'_>) -> Result<()> {
     for name in &changes.remove {
-        header.take_out(name);
+        header.take_out(name.as_str().as_bytes());
     }
     let name = |field: &Field| Bytes::copy_from_slice(field.name.as_bytes());
     for field in &changes.set {

@@ -13,6 +13,7 @@ use crate::{
         forwarded::{Element, Node, elements, entries, node},
     },
     listen::Connection,
+    route::target_value,
     site::{self, ForwardStyle},
 };
 
@@ -55,7 +56,10 @@ pub(super) fn tell(session: &Session, request: &mut RequestHeader, ctx: &mut Ctx
         if let Some(ssl) = connection.arr().ssl.as_ref().filter(|_| client.https) {
             request.insert_header("X-ARR-SSL", ssl)?;
         }
-        if let Ok(url) = HeaderValue::from_bytes(session.req_header().raw_path()) {
+        // COMPAT: http.sys answers 400 to header fields with bytes outside ASCII. Test:
+        // bytes_outside_ascii_are_escaped_in_headers
+        let url = target_value(session.req_header().raw_path());
+        if let Ok(url) = HeaderValue::from_bytes(&url) {
             request.insert_header("X-Original-URL", url)?;
         }
     }
@@ -71,6 +75,17 @@ fn original_host(session: &Session, connection: &Connection) -> Option<HeaderVal
         .cloned()
         .or_else(|| request.uri.authority().and_then(|a| from(a.as_str())))
         .or_else(|| connection.sni().and_then(from))
+}
+
+/// The port that the client came to: what a trusted proxy said, else the listener's; where TLS ends
+/// in front, the scheme's own.
+pub(super) fn client_port(client: &Client, connection: &Connection) -> u16 {
+    let said = client.told.as_ref().and_then(|told| told.port);
+    said.unwrap_or(match (client.https == connection.tls.is_some(), client.https) {
+        (true, _) => connection.listener.public_port,
+        (false, true) => 443,
+        (false, false) => 80,
+    })
 }
 
 fn scheme(https: bool) -> &'static str {
@@ -104,14 +119,12 @@ impl Story<'_> {
         value(text, own)
     }
 
-    /// The port that the client came to.
     fn port(&self) -> HeaderValue {
-        let tls = self.connection.tls.is_some();
-        match (&self.client.told, self.client.https) {
-            (Some(told), _) if told.port.is_some() => HeaderValue::from(told.port.unwrap_or(0)),
-            (_, https) if https == tls => self.connection.port_value.clone(),
-            (_, true) => HeaderValue::from_static("443"),
-            (_, false) => HeaderValue::from_static("80"),
+        match client_port(self.client, self.connection) {
+            own if own == self.connection.listener.public_port => {
+                self.connection.port_value.clone()
+            }
+            port => HeaderValue::from(port),
         }
     }
 
@@ -127,7 +140,11 @@ impl Story<'_> {
         let mut own = (host, here);
         match self.chain() {
             Chain::Forwarded => {
-                let mut told: Vec<_> = elements(self.received, header::FORWARDED).collect();
+                // SECURITY: a broken element would change how what follows it is read; what stands
+                // in front of it was written by whoever wrote it. Test:
+                // a_broken_element_of_forwarded_ends_the_chain
+                let all = elements(self.received, header::FORWARDED);
+                let mut told: Vec<_> = all.take_while(|e| Element::parse(e).is_some()).collect();
                 told.reverse();
                 for element in told {
                     let _ = write!(text, "{}, ", String::from_utf8_lossy(element));

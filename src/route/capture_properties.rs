@@ -3,12 +3,12 @@
 
 use http::{HeaderMap, HeaderValue};
 use proptest::{prelude::*, sample::select};
-use regex::bytes::RegexBuilder;
+use regex::RegexBuilder;
 
 use super::{
-    Question, Values, location,
+    Question, Values, condition, location,
     reading::readings,
-    rewritten,
+    rewrite, rewritten,
     testing::{ask, forward, site},
 };
 use crate::site::{
@@ -55,16 +55,45 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn variable() -> impl Strategy<Value = Part> {
-    select(vec![Part::Rule(0), Part::Rule(1), Part::Condition(1), Part::Query, Part::Host])
+    select(vec![
+        Part::Rule(0),
+        Part::Rule(1),
+        Part::Condition(1),
+        Part::Query,
+        Part::Host,
+        Part::Path,
+    ])
 }
 
 fn condition() -> impl Strategy<Value = Condition> {
-    let all = || Pattern(RegexBuilder::new("(?s-u)^(.*)$").build().unwrap());
+    let all = || Pattern(RegexBuilder::new("(?s)^(.*)$").build().unwrap());
     prop_oneof![
         Just(Condition::Path(Test::Matches(all()))),
         Just(Condition::Query("q".into(), Test::Matches(all()))),
+        Just(Condition::Url(Test::Matches(all()))),
         Just(Condition::Header(http::header::USER_AGENT, Test::Matches(all()))),
     ]
+}
+
+/// What a server should read where a variable was written into a query.
+fn meant(variable: &Part, condition: &Condition, question: &Question<'_>) -> Option<Vec<u8>> {
+    let path = question.target_path;
+    let decoded = |text: &[u8]| rewrite::decode(text, false).unwrap_or_else(|| text.to_vec());
+    Some(match (variable, condition) {
+        (Part::Rule(0), _) => decoded(path.strip_prefix(b"/")?),
+        (Part::Rule(_), _) => decoded(path.strip_prefix(b"/o/")?),
+        (Part::Path, _) => decoded(path),
+        (Part::Host, _) => question.host.as_bytes().to_vec(),
+        (Part::Condition(_), Condition::Path(_)) => decoded(&rewrite::decode_necessary(path)),
+        (Part::Condition(_), Condition::Url(_)) => decoded(&[path, b"?", question.query?].concat()),
+        (Part::Condition(_), Condition::Query(name, _)) => {
+            condition::parameters(question, name).next()?.into_owned()
+        }
+        (Part::Condition(_), Condition::Header(name, _)) => {
+            question.headers.get(name).map_or_else(Vec::new, |value| value.as_bytes().to_vec())
+        }
+        _ => return None,
+    })
 }
 
 fn text(text: &str) -> Part {
@@ -89,9 +118,10 @@ proptest! {
         if let Ok(agent) = HeaderValue::from_bytes(&agent) {
             headers.insert(http::header::USER_AGENT, agent);
         }
-        let rewrite = |within: &str| Rewrite {
-            path: Some(Template { parts: vec![text(within), text("/"), variable.clone()] }),
-            within: within.into(),
+        let slash = if variable == Part::Path { "" } else { "/" };
+        let to = |within: &str| Rewrite {
+            path: Some(Template { parts: vec![text(within), text(slash), variable.clone()] }),
+            within: format!("{within}/").into(),
             query: Some(Template { parts: vec![text("v="), variable.clone(), text("&own=1")] }),
         };
         let site = site(&[], vec![]);
@@ -104,7 +134,7 @@ proptest! {
         };
         for within in ["", "/app"] {
             let when = vec![condition.clone()];
-            let rule = Rule { when, rewrite: Some(rewrite(within)), ..forward("a.x", "/o") };
+            let rule = Rule { when, rewrite: Some(to(within)), ..forward("a.x", "/o") };
             let values = Values::new(&rule, &question);
 
             for to in ["/", "https://m.x/", "https://m.x/?"] {
@@ -118,7 +148,7 @@ proptest! {
 
             let field = Template { parts: vec![variable.clone()] };
             if let Some(made) = values.field(&field) {
-                prop_assert!(made.iter().all(|b| *b >= 0x20 && *b != 0x7f));
+                prop_assert!(made.iter().all(|b| (0x20..0x7f).contains(b)));
                 prop_assert!(HeaderValue::from_bytes(&made).is_ok());
             }
 
@@ -134,6 +164,12 @@ proptest! {
             }
             let own = query.split('&').next_back();
             prop_assert_eq!(own, Some("own=1"), "a value ends where it ends");
+            if let Some(meant) = meant(&variable, &condition, &question) {
+                let value = query.strip_prefix("v=").and_then(|q| q.strip_suffix("&own=1"));
+                let spaced = value.expect("one value").replace('+', " ").into_bytes();
+                let read = rewrite::decode(&spaced, false).unwrap_or(spaced);
+                prop_assert_eq!(read, meant, "{} in {}", String::from_utf8_lossy(&query.as_bytes()), path);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, cell::RefCell};
 
-use http::HeaderValue;
+use http::{HeaderName, header};
 
 use super::{Question, rewrite, table::Table};
 use crate::site::{Condition, Rule, path::takes};
@@ -25,6 +25,7 @@ impl<'a> Conditions<'a> {
     pub(super) fn hold(&self, rule: &Rule, reading: &[u8]) -> bool {
         let here = |condition: &Condition| match condition {
             Condition::Path(test) => test.holds(reading, |pattern| takes(pattern, reading)),
+            // Judged once, below.
             _ => true,
         };
         rule.when.is_empty() || (rule.when.iter().all(here) && self.hold_elsewhere(rule))
@@ -45,10 +46,7 @@ impl<'a> Conditions<'a> {
         let question = self.question;
         let equal = |value: &std::sync::Arc<str>, text: &[u8]| value.as_bytes() == text;
         match condition {
-            Condition::Header(name, test) => {
-                let values = question.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-                test.holds_among(values, equal)
-            }
+            Condition::Header(name, test) => test.holds_among(fields(question, name), equal),
             Condition::Query(name, test) => test.holds_among(parameters(question, name), equal),
             Condition::Method(test) => {
                 let method = question.method.as_bytes();
@@ -68,9 +66,51 @@ impl<'a> Conditions<'a> {
             Condition::Host(test) => test.holds(question.host.as_bytes(), |pattern| {
                 self.table.matches(pattern, question.host)
             }),
+            Condition::Url(test) => {
+                let same = |value: &std::sync::Arc<str>, url: &[u8]| {
+                    url.eq_ignore_ascii_case(value.as_bytes())
+                };
+                test.holds_among(urls(question).into_iter(), same)
+            }
             Condition::Path(_) => true,
         }
     }
+}
+
+/// The fields of this name as the server gets them.
+///
+/// COMPAT: HTTP/2 clients may send `Cookie` in pieces; the server gets one. Test:
+/// cookies_are_one_text_however_they_came
+fn fields<'q>(question: &Question<'q>, name: &HeaderName) -> impl Iterator<Item = Cow<'q, [u8]>> {
+    let mut values: Vec<Cow<'q, [u8]>> =
+        question.headers.get_all(name).iter().map(|value| value.as_bytes().into()).collect();
+    if name == header::COOKIE && values.len() > 1 {
+        values = vec![Cow::Owned(values.join(&b"; "[..]))];
+    }
+    values.into_iter()
+}
+
+/// Path and query as sent, decoded once and decoded twice; the same ones only once.
+///
+/// SECURITY: a server may decode them before it looks at them, and what is behind it again. Test:
+/// an_url_is_asked_about_in_every_encoding
+fn urls<'q>(question: &Question<'q>) -> Vec<Cow<'q, [u8]>> {
+    let sent = match question.query {
+        None => Cow::Borrowed(question.path()),
+        Some(query) => Cow::Owned([question.path(), b"?", query].concat()),
+    };
+    let mut all = vec![sent];
+    let mut done = 0;
+    for _ in 0..2 {
+        let fresh = all.iter().skip(done);
+        // Not every server knows `%uXXXX`.
+        let both = |url| [false, true].map(|unicode| rewrite::decode(url, unicode));
+        let mut decoded: Vec<_> = fresh.flat_map(|url| both(url)).flatten().collect();
+        decoded.dedup();
+        done = all.len();
+        all.extend(decoded.into_iter().map(Cow::Owned));
+    }
+    all
 }
 
 /// What the last `matches` of a rule captured.
@@ -87,18 +127,13 @@ pub(super) struct Captures {
 pub(super) fn captures(rule: &Rule, question: &Question<'_>) -> Option<Captures> {
     let last = |condition: &Condition| condition.pattern().is_some();
     let condition = rule.when.iter().rev().find(|condition| last(condition))?;
-    let regex = &condition.pattern()?.0;
-    let groups = |text: &[u8]| {
-        let found = regex.captures(text)?;
-        let group = |group: Option<regex::bytes::Match<'_>>| {
-            group.map_or_else(Vec::new, |group| group.as_bytes().to_vec())
-        };
-        Some(found.iter().map(group).collect())
-    };
+    let pattern = condition.pattern()?;
+    let groups = |text: &[u8]| pattern.captures(text);
+    // Of a path, and of a URL as it was sent, the client's escapes are still in them.
+    let mut decoded = !matches!(condition, Condition::Path(_));
     let groups = match condition {
         Condition::Header(name, _) => {
-            let mut values = question.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-            values.find_map(groups).or_else(|| groups(b""))
+            fields(question, name).find_map(|value| groups(&value)).or_else(|| groups(b""))
         }
         Condition::Query(name, _) => {
             parameters(question, name).find_map(|value| groups(&value)).or_else(|| groups(b""))
@@ -107,16 +142,23 @@ pub(super) fn captures(rule: &Rule, question: &Question<'_>) -> Option<Captures>
         Condition::Host(_) => groups(question.host.as_bytes()),
         // In the client's letter case, which the server may mind.
         Condition::Path(_) => groups(&rewrite::decode_necessary(question.path())),
+        Condition::Url(_) => urls(question).iter().enumerate().find_map(|(number, url)| {
+            decoded = number > 0;
+            groups(url)
+        }),
         Condition::Scheme(_) | Condition::Source(_) => None,
     }?;
-    Some(Captures { groups, decoded: matches!(condition, Condition::Query(..)) })
+    Some(Captures { groups, decoded })
 }
 
 /// The values of a query parameter, decoded as ASP.NET does.
 ///
 /// SECURITY: `?%61=b` is `?a=b` to the server, so it is to a condition. Test:
 /// parameters_are_decoded
-fn parameters<'q>(question: &Question<'q>, name: &str) -> impl Iterator<Item = Cow<'q, [u8]>> {
+pub(super) fn parameters<'q>(
+    question: &Question<'q>,
+    name: &str,
+) -> impl Iterator<Item = Cow<'q, [u8]>> {
     let pairs = question.query.unwrap_or_default().split(|byte| *byte == b'&');
     pairs.filter_map(move |pair| {
         let mut parts = pair.splitn(2, |byte| *byte == b'=');
@@ -135,9 +177,9 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName};
+    use http::{HeaderMap, HeaderValue};
     use ipnet::IpNet;
-    use regex::bytes::RegexBuilder;
+    use regex::RegexBuilder;
 
     use super::*;
     use crate::{
@@ -200,12 +242,85 @@ mod tests {
             (Condition::Path(Test::Not(vec![prefix("/a/b")])), false),
             (Condition::Path(is(PathPattern::Exact("/a".into()))), false),
             (Condition::Path(Test::Matches(pattern("^/a/B$"))), true),
+            (Condition::Url(is("/a/b?Q=v&empty&q=W".into())), true),
+            (Condition::Url(is("/a/b".into())), false),
             (Condition::Host(is(HostPattern::Prefix("meet".into()))), true),
             (Condition::Host(is(HostPattern::Exact("x".into()))), false),
             (Condition::Host(Test::Matches(pattern("^MEET"))), true),
         ] {
             assert_eq!(holds(condition.clone(), &question), expected, "{condition:?}");
         }
+    }
+
+    #[test]
+    fn an_url_is_asked_about_in_every_encoding() {
+        let matches = || Condition::Url(Test::Matches(pattern("^/a.*?x.*power=b&")));
+        let asks = |path: &str, query: &str, condition: Condition| {
+            let question = Question { query: Some(query.as_bytes()), ..ask("a.x", path) };
+            holds(condition, &question)
+        };
+        for (path, query) in [
+            ("/a/b", "x&power=b&"),
+            ("/a%3fx", "power=b&"),
+            ("/%61", "x&%70ower=%62%26"),
+            ("/%2561", "x&%2570ower%253db%2526"),
+            ("/%u0061", "x&POWER=B&"),
+            ("/%25u0061", "x&power=b&"),
+            ("/a", "%ffx&power=b&"),
+        ] {
+            assert!(asks(path, query, matches()), "{path}?{query}");
+            let not = Condition::Url(Test::Not(vec!["/a?b".into()]));
+            assert!(asks(path, query, not), "{path}?{query}");
+        }
+        assert!(!asks("/a", "x&power=c&", matches()));
+        for (path, query) in [("/A", "b"), ("/%61", "%62"), ("/%2561", "b"), ("/a", "%u0062")] {
+            let not = Condition::Url(Test::Not(vec!["/x".into(), "/a?b".into()]));
+            assert!(!asks(path, query, not), "{path}?{query}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_one_text_however_they_came() {
+        let name = header::COOKIE;
+        let ends = || Condition::Header(name.clone(), Test::Matches(pattern("^a=b; (c)=d$")));
+        for parts in [&["a=b; c=d"][..], &["a=b", "c=d"]] {
+            let mut headers = HeaderMap::new();
+            for part in parts {
+                headers.append(&name, HeaderValue::from_static(part));
+            }
+            let question = Question { headers: &headers, ..ask("a.x", "/") };
+            assert!(holds(ends(), &question), "{parts:?}");
+            let is = Condition::Header(name.clone(), is("a=b; c=d".into()));
+            assert!(holds(is, &question), "{parts:?}");
+            let captured = captures(&with(ends()), &question).unwrap();
+            assert_eq!(captured.groups[1], b"c");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nothing() {
+        let deny = |text| Condition::Path(Test::Matches(pattern(text)));
+        for pattern in ["^/.*/secret", "^/[^/]+/secret"] {
+            for path in [&b"/a\xff/secret"[..], b"/a%ff/secret", b"/\xe4/secret"] {
+                let question = Question { target_path: path, ..ask("a.x", "/") };
+                let readings = super::super::reading::readings(path);
+                let table = Table::new(&site(&["x"], vec![]));
+                let conditions = Conditions::new(&table, &question);
+                let rule = with(deny(pattern));
+                let mut all = readings.iter().unwrap();
+                assert!(all.all(|reading| conditions.hold(&rule, reading)), "{pattern} {path:?}");
+            }
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", HeaderValue::from_bytes(b"X-BEResource=a/\xff~c").unwrap());
+        let question =
+            Question { headers: &headers, query: Some(b"q=a%ff%0ab"), ..ask("a.x", "/") };
+        let cookie = Test::Matches(pattern("X-BEResource=(.+)/(.+)~(.+)"));
+        assert!(holds(Condition::Header(header::COOKIE, cookie), &question));
+        assert!(holds(
+            Condition::Query("q".into(), Test::Matches(pattern("^(?s)a.+b$"))),
+            &question
+        ));
     }
 
     #[test]

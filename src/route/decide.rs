@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::{
     Question,
     condition::Conditions,
+    published::{Published, published},
     reading::readings,
+    rewritten,
     table::{Paths, Table},
+    template::Values,
 };
 use crate::{
     reason::{self, Reason},
-    site::{
-        Action, FarmId, Redirect, Respond, Rule, Site,
-        path::{denied, listed},
-    },
+    site::{Action, FarmId, Redirect, Respond, Rule, Site},
 };
 
 /// The verdict on a request.
@@ -97,7 +97,8 @@ impl<'a> Decision<'a> {
 }
 
 /// Decides on a request. First the most specific host, then the longest path with a rule whose
-/// conditions hold, then the scheme, never back; and all that for every reading of the path.
+/// conditions hold, then the scheme, never back; and all that for every reading of the path. What
+/// the rule's `rewrite` makes of it on plain http is judged like the path itself.
 ///
 /// SECURITY: a path whose readings disagree is refused, so no spelling of a denied path reaches a
 /// server that would tidy it. Test: no_spelling_of_a_denied_path_is_forwarded
@@ -110,22 +111,33 @@ pub fn decide<'a>(table: &'a Table, site: &'a Site, question: &Question<'_>) -> 
     let Some(first) = readings.next() else { return Decision::Ambiguous };
     let conditions = Conditions::new(table, question);
     let verdict = |reading| judge(paths, site, question.https, reading, &conditions);
-    let decision = verdict(first);
-    if readings.all(|next| verdict(next).agrees(&decision)) {
-        decision
-    } else {
-        Decision::Ambiguous
+    let (decision, on_https) = verdict(first);
+    if !readings.all(|next| verdict(next).0.agrees(&decision)) {
+        return Decision::Ambiguous;
+    }
+    match decision {
+        Decision::Forward { rule, farm } if !question.https && rule.rewrite.is_some() => {
+            let values = Values::new(rule, question);
+            let target = site.farms.get(farm.0).map(|farm| rewritten(rule, farm, &values));
+            if target == Some(Err(reason::HTTPS_ONLY)) { detour(on_https) } else { decision }
+        }
+        _ => decision,
     }
 }
 
-/// The verdict if `reading` were the only one.
+/// The answer to plain http where only https may go.
+fn detour(on_https: Option<&Arc<Rule>>) -> Decision<'_> {
+    on_https.map_or(Decision::PathNotPublished, |rule| Decision::ToHttps { rule })
+}
+
+/// The verdict if `reading` were the only one, and the rule that takes it on https.
 fn judge<'a>(
     paths: &'a Paths,
     site: &'a Site,
     https: bool,
     reading: &[u8],
     conditions: &Conditions<'_>,
-) -> Decision<'a> {
+) -> (Decision<'a>, Option<&'a Arc<Rule>>) {
     // The longest path with a rule whose conditions hold; what its schemes leave open does not
     // make a shorter path the one.
     let chosen = paths.find(reading).find_map(|rules| {
@@ -139,33 +151,41 @@ fn judge<'a>(
         }
         (on_https.is_some() || on_http.is_some()).then_some((on_https, on_http))
     });
-    let Some((on_https, on_http)) = chosen else { return Decision::PathNotPublished };
+    let Some((on_https, on_http)) = chosen else { return (Decision::PathNotPublished, None) };
+    let decision = act(site, https, reading, on_https, on_http);
+    (decision, on_https)
+}
+
+/// What the rules that take a reading, one a scheme, do.
+fn act<'a>(
+    site: &'a Site,
+    https: bool,
+    reading: &[u8],
+    on_https: Option<&'a Arc<Rule>>,
+    on_http: Option<&'a Arc<Rule>>,
+) -> Decision<'a> {
     // Plain HTTP to what only https has is judged by that rule first: what is denied there is
     // denied here, without a detour.
-    let (rule, detour) = match (https, on_https, on_http) {
+    let (rule, makes_detour) = match (https, on_https, on_http) {
         (true, Some(rule), _) | (false, _, Some(rule)) => (rule, false),
         (false, Some(rule), None) => (rule, true),
         _ => return Decision::PathNotPublished,
     };
     let farm = match &rule.action {
         Action::Deny => return Decision::Deny { rule },
-        Action::Redirect(_) | Action::Respond(_) if detour => return Decision::ToHttps { rule },
+        Action::Redirect(_) | Action::Respond(_) if makes_detour => {
+            return Decision::ToHttps { rule };
+        }
         Action::Redirect(redirect) => return Decision::Redirect { rule, redirect },
         Action::Respond(respond) => return Decision::Respond { rule, respond },
         Action::Forward(farm) => *farm,
     };
     // A site whose farm is missing cannot be compiled; if it were, nothing of it is published.
     let Some(settings) = site.farms.get(farm.0) else { return Decision::PathNotPublished };
-    let texts = |list: &'a [Arc<str>]| list.iter().map(|entry| &**entry);
-    if denied(reading, texts(&settings.deny_paths), texts(&rule.allow_denied)) {
-        return Decision::Deny { rule };
-    }
-    let plain = &settings.plain_paths;
-    let https_only = !https && !plain.is_empty() && !plain.iter().any(|p| listed(reading, p));
-    match on_https {
-        _ if !detour && !https_only => Decision::Forward { rule, farm },
-        Some(rule) => Decision::ToHttps { rule },
-        None => Decision::PathNotPublished,
+    match published(settings, rule, reading, https) {
+        Published::Denied => Decision::Deny { rule },
+        Published::Yes if !makes_detour => Decision::Forward { rule, farm },
+        Published::Yes | Published::OnlyHttps => detour(on_https),
     }
 }
 
@@ -174,7 +194,7 @@ mod tests {
     use super::*;
     use crate::{
         route::testing::{LYNC, OTHER, ask, forward, site},
-        site::{Condition, PathPattern, Schemes, Template, Test},
+        site::{Condition, Part, PathPattern, Rewrite, Schemes, Template, Test},
     };
 
     const HTTPS: Schemes = Schemes { https: true, http: false };
@@ -243,6 +263,35 @@ mod tests {
         assert_eq!(verdict(rules.clone(), "http://h.x/ucwa"), "no path");
         assert_eq!(verdict(rules.clone(), "http://h.x/"), "lync h.x");
         assert_eq!(verdict(rules, "https://h.x/"), "no path");
+    }
+
+    #[test]
+    fn a_rewritten_path_that_is_only_for_https_makes_the_detour() {
+        let path = "/autodiscover";
+        let moved = |schemes| {
+            with(forward("h.x", path), |rule| {
+                rule.schemes = schemes;
+                rule.rewrite = Some(Rewrite {
+                    path: Some(Template { parts: vec![Part::Text("/".into()), Part::Rule(1)] }),
+                    within: "/".into(),
+                    query: None,
+                });
+            })
+        };
+        let both = || vec![moved(Schemes { https: true, http: true })];
+        for (url, expected) in [
+            ("https://h.x/autodiscover/ucwa", "lync h.x/autodiscover"),
+            ("http://h.x/autodiscover/autodiscover/y", "lync h.x/autodiscover"),
+            ("http://h.x/autodiscover/ucwa", "https h.x/autodiscover"),
+            // What is denied is said when the path is rewritten, on both schemes alike.
+            ("http://h.x/autodiscover/admin", "lync h.x/autodiscover"),
+        ] {
+            assert_eq!(verdict(both(), url), expected, "{url}");
+        }
+        let ucwa = "http://h.x/autodiscover/ucwa";
+        assert_eq!(verdict(vec![moved(HTTP)], ucwa), "no path");
+        let apart = vec![with(forward("h.x", path), |rule| rule.schemes = HTTPS), moved(HTTP)];
+        assert_eq!(verdict(apart, ucwa), "https h.x/autodiscover");
     }
 
     #[test]

@@ -56,11 +56,16 @@ fn filled(to: &Template, values: &Values<'_>) -> Option<Url> {
     for part in &to.parts {
         match part {
             Part::Text(text) => text.chars().for_each(|c| url.add(c)),
+            // In a query or fragment it is one value.
+            Part::Target if url.query.is_some() || url.fragment.is_some() => {
+                url.holds_query = true;
+                values.push_target(url.end().0);
+            }
             Part::Target => {
                 url.holds_query = true;
                 values.push(url.end().0, &Part::Path, Spot::Path)?;
                 if let Some(query) = values.question().query {
-                    push(url.begin_query(), query);
+                    push(url.query.insert(String::new()), query);
                 }
             }
             part => {
@@ -91,10 +96,6 @@ impl Url {
             (None, Some(query)) => (query, Spot::Query),
             (None, None) => (&mut self.base, Spot::Path),
         }
-    }
-
-    fn begin_query(&mut self) -> &mut String {
-        self.query.get_or_insert_default()
     }
 }
 
@@ -175,9 +176,16 @@ mod tests {
             (vec![text("/n?"), Part::Query, text("&z")], "/n?x=y&z"),
             (vec![text("/n?p="), Part::Rule(1), text("#f")], "/n?p=A%20b&x=y#f"),
             (vec![text("/n#"), Part::Path], "/n?x=y#/Old/A%20b"),
+            (vec![text("/login?back="), Part::Target], "/login?back=/Old/A%2520b%3Fx=y"),
+            (vec![text("/n?a=b&to="), Part::Target, text("&c")], "/n?a=b&to=/Old/A%2520b%3Fx=y&c"),
+            (vec![text("/n#"), Part::Target], "/n#/Old/A%2520b%3Fx=y"),
         ] {
             assert_eq!(under(&rule, &template(parts), b"/Old/A%20b", query), expected);
         }
+        // A stranger adds no parameter, and `+` does not become a space.
+        let back = vec![text("/login?back="), Part::Target, text("&u="), Part::Path];
+        let made = under(&rule, &template(back), b"/old/a&b+c", Some(b"x&own=2+3"));
+        assert_eq!(made, "/login?back=/old/a%26b%2Bc%3Fx%26own=2%2B3&u=/old/a%26b%2Bc");
         let bare = vec![text("https://"), Part::Host, Part::Target];
         assert_eq!(under(&rule, &template(bare), b"/old", None), "https://a.x/old");
     }

@@ -13,6 +13,7 @@ pub mod host;
 pub mod location;
 #[cfg(test)]
 mod properties;
+mod published;
 pub mod question;
 pub mod reading;
 mod rewrite;
@@ -28,4 +29,4 @@ pub use location::{https_location, https_port, location};
 pub use question::Question;
 pub use table::Table;
 pub use target::rewritten;
-pub use template::Values;
+pub use template::{Values, target_value};

@@ -8,8 +8,12 @@ pub(super) fn decode(path: &[u8], unicode: bool) -> Option<Vec<u8>> {
 /// Decodes only what cannot be written otherwise in a URL: space, bytes outside ASCII and a few
 /// signs (RFC 3986 2). Servers agree on these.
 pub(super) fn decode_necessary(path: &[u8]) -> Vec<u8> {
-    let necessary = |byte| matches!(byte, b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{'..=b'}');
-    unescape(path, false, |byte| byte >= 0x80 || necessary(byte)).unwrap_or_else(|| path.to_vec())
+    unescape(path, false, is_necessary).unwrap_or_else(|| path.to_vec())
+}
+
+/// Whether a byte cannot stand in a URL as itself; controls are no part of this.
+pub(super) fn is_necessary(byte: u8) -> bool {
+    byte >= 0x80 || matches!(byte, b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{'..=b'}')
 }
 
 /// Windows: `\` separates segments too.

@@ -1,15 +1,13 @@
 //! The target that goes to a server: the client's own, or what the rule's `rewrite` makes of it.
 
 use super::{
+    published::{Published, published},
     reading::readings,
     template::{Spot, Values, escape},
 };
 use crate::{
     reason::{self, Reason},
-    site::{
-        Farm, Part, Rule, Template,
-        path::{denied, listed, under},
-    },
+    site::{Farm, Part, Rule, Template, path::under},
 };
 
 /// Rewrites path and query as the rule says; `None`: the client's own bytes go on.
@@ -19,7 +17,8 @@ use crate::{
 /// `deny_paths` and `plain_paths` are asked again. Test: no_capture_reaches_a_denied_path
 ///
 /// # Errors
-/// The new path is denied, not published on plain http, or has readings that lead elsewhere.
+/// The new path is denied, has readings that lead elsewhere, or is only for https (which
+/// [`super::decide()`] has turned into a redirect before).
 pub fn rewritten(rule: &Rule, farm: &Farm, values: &Values<'_>) -> Result<Option<Vec<u8>>, Reason> {
     let Some(rewrite) = &rule.rewrite else { return Ok(None) };
     let question = values.question();
@@ -59,31 +58,37 @@ fn filled(template: &Template, values: &Values<'_>, spot: Spot) -> Option<String
 fn check(path: &[u8], rule: &Rule, farm: &Farm, within: &str, https: bool) -> Result<(), Reason> {
     let readings = readings(path);
     let all = || readings.iter().into_iter().flatten();
-    let deny = || farm.deny_paths.iter().map(|path| &**path);
-    let allow = || rule.allow_denied.iter().map(|path| &**path);
-    if all().any(|reading| denied(reading, deny(), allow())) {
+    let says = |wanted| all().any(|reading| published(farm, rule, reading, https) == wanted);
+    if says(Published::Denied) {
         return Err(reason::DENIED);
     }
-    if readings.iter().is_none() || !all().all(|reading| under(reading, within.as_bytes())) {
+    if readings.iter().is_none() || !all().all(|reading| stays(reading, within)) {
         return Err(reason::AMBIGUOUS_PATH);
     }
-    let plain = &farm.plain_paths;
-    let published = |reading: &[u8]| plain.iter().any(|entry| listed(reading, entry));
-    if !https && !plain.is_empty() && !all().all(published) {
-        return Err(reason::PATH_NOT_PUBLISHED);
+    if says(Published::OnlyHttps) { Err(reason::HTTPS_ONLY) } else { Ok(()) }
+}
+
+/// Whether a reading stays where [`crate::site::Rewrite::within`] says.
+fn stays(reading: &[u8], within: &str) -> bool {
+    match within.strip_suffix('/') {
+        Some(directory) => under(reading, directory.as_bytes()),
+        None => {
+            reading.get(..within.len()).is_some_and(|s| s.eq_ignore_ascii_case(within.as_bytes()))
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use regex::Regex;
+
     use super::*;
     use crate::{
         route::{
             Question,
             testing::{ask, forward, site},
         },
-        site::Rewrite,
+        site::{Condition, Pattern, Rewrite, Test},
     };
 
     fn rewrite(path: Option<Vec<Part>>, within: &str, query: Option<Vec<Part>>) -> Rewrite {
@@ -112,7 +117,7 @@ mod tests {
             (None, Some(vec![]), "/old/a%2fB"),
             (new(), Some(both()), "/my%20new/a%2fB?p=a%2fB&x=y&z"),
         ] {
-            let within = if path.is_some() { "/my new" } else { "" };
+            let within = if path.is_some() { "/my new/" } else { "" };
             let rule =
                 Rule { rewrite: Some(rewrite(path, within, query)), ..forward("a.x", "/old") };
             let question = Question { query: Some(b"x=y&z"), ..ask("a.x", "/old/a%2fB") };
@@ -126,7 +131,7 @@ mod tests {
         let rule = Rule {
             rewrite: Some(rewrite(
                 Some(vec![text("/n/"), Part::Rule(1)]),
-                "/n",
+                "/n/",
                 Some(vec![text("a="), Part::Rule(1)]),
             )),
             ..forward("a.x", "/o")
@@ -147,12 +152,29 @@ mod tests {
         }
         assert_eq!(made(&open, &ask("a.x", "/x/y")).unwrap().as_deref(), Some("/y"));
         let below = Rule {
-            rewrite: Some(rewrite(Some(vec![text("/app/"), Part::Rule(1)]), "/app", None)),
+            rewrite: Some(rewrite(Some(vec![text("/app/"), Part::Rule(1)]), "/app/", None)),
             ..forward("a.x", "/x")
         };
         for path in ["/x/..%2fother", "/x/%2e%2e/other", "/x/y/../../../other", "/x/..\\other"] {
             assert_eq!(made(&below, &ask("a.x", path)), Err(reason::AMBIGUOUS_PATH), "{path}");
         }
+        let url = |start: &str, within: &str, variable| Rule {
+            rewrite: Some(rewrite(Some(vec![text(start), variable]), within, None)),
+            when: vec![Condition::Path(Test::Matches(Pattern(Regex::new("^/x(.*)").unwrap())))],
+            ..forward("a.x", "")
+        };
+        let whole = url("/owa", "/owa/", Part::Path);
+        for path in ["/../ews/x", "/..%2fews", "/%2e%2e/ews", "/x/../..\\ews", "/../owa2"] {
+            assert_eq!(made(&whole, &ask("a.x", path)), Err(reason::AMBIGUOUS_PATH), "{path}");
+        }
+        assert_eq!(made(&whole, &ask("a.x", "/y")).unwrap().as_deref(), Some("/owa/y"));
+        // A capture may begin with a slash as well.
+        let part = url("/owa", "/owa", Part::Condition(1));
+        for path in ["/x/../ews", "/x%2f..%2fews", "/x/y/../../ews"] {
+            assert_eq!(made(&part, &ask("a.x", path)), Err(reason::AMBIGUOUS_PATH), "{path}");
+        }
+        assert_eq!(made(&part, &ask("a.x", "/x/y")).unwrap().as_deref(), Some("/owa/y"));
+        assert_eq!(made(&part, &ask("a.x", "/x2")).unwrap().as_deref(), Some("/owa2"));
         let tricks = format!("/x/{}", "a/..%2f;x/%2561/.%20/\\b./(S(x))c%00");
         assert!(made(&below, &ask("a.x", &tricks)).is_err());
         let allowed = Rule { allow_denied: vec!["/admin".into()], ..open };
@@ -167,7 +189,7 @@ mod tests {
             ..forward("a.x", "/x")
         };
         let plain = |path| Question { https: false, ..ask("a.x", path) };
-        assert_eq!(made(&rule, &plain("/x/ucwa")), Err(reason::PATH_NOT_PUBLISHED));
+        assert_eq!(made(&rule, &plain("/x/ucwa")), Err(reason::HTTPS_ONLY));
         assert!(made(&rule, &plain("/x/autodiscover/y")).is_ok());
         assert!(made(&rule, &ask("a.x", "/x/ucwa")).is_ok());
     }

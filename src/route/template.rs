@@ -5,6 +5,7 @@ use std::{borrow::Cow, cell::OnceCell};
 use super::{
     Question,
     condition::{Captures, captures},
+    rewrite::is_necessary,
 };
 use crate::site::{Part, PathPattern, Rule, Template};
 
@@ -28,8 +29,10 @@ struct Value<'v> {
     text: Cow<'v, [u8]>,
     /// Whether a `%` in it is no escape.
     decoded: bool,
-    /// Whether it is one value, so that `&` in it is no separator.
+    /// Whether it is one value, so that in a query `&` in it is no separator and `+` no space.
     single: bool,
+    /// Whether it comes from a path of which some escapes were decoded to compare it.
+    unescaped: bool,
 }
 
 impl<'a> Values<'a> {
@@ -43,7 +46,8 @@ impl<'a> Values<'a> {
         self.question
     }
 
-    /// A header value: bytes as they came, controls escaped. `None` if a capture cannot be had.
+    /// A header value: what the client sent, with controls and everything outside ASCII escaped,
+    /// for which http.sys answers 400. `None` if a capture cannot be had.
     ///
     /// SECURITY: no control character gets out, so a value never becomes a second header. Test:
     /// no_value_leads_elsewhere_or_brings_controls
@@ -52,14 +56,11 @@ impl<'a> Values<'a> {
         for part in &template.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Target => {
-                    clean(&mut out, self.question.path());
-                    if let Some(query) = self.question.query {
-                        out.push(b'?');
-                        clean(&mut out, query);
-                    }
+                Part::Target => visible(&mut out, &self.target(), |_| false),
+                part => {
+                    let value = self.value(part)?;
+                    visible(&mut out, &value.text, |b| value.unescaped && is_necessary(b));
                 }
-                part => clean(&mut out, &self.value(part)?.text),
             }
         }
         // Spaces at the ends are not part of a value.
@@ -73,23 +74,42 @@ impl<'a> Values<'a> {
         escape(out, &value.text, |byte| match byte {
             b'%' => value.decoded,
             b'?' => spot == Spot::Path,
-            b'&' => spot == Spot::Query && value.single,
+            b'&' | b'+' => spot == Spot::Query && value.single,
             _ => false,
         });
         Some(())
     }
 
+    /// Appends path and query as one value of a query or fragment, of which nothing means anything
+    /// there: what reads it gets the client's own URL.
+    pub(super) fn push_target(&self, out: &mut String) {
+        escape(out, &self.target(), |byte| matches!(byte, b'%' | b'&' | b'+' | b'?'));
+    }
+
+    /// Path and query as sent.
+    fn target(&self) -> Vec<u8> {
+        let mut target = self.question.path().to_vec();
+        if let Some(query) = self.question.query {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        target
+    }
+
     fn value(&self, part: &Part) -> Option<Value<'_>> {
         let question = self.question;
-        let plain = |text: Cow<'a, [u8]>| Value { text, decoded: false, single: false };
+        // Only a query brings several values along.
+        let single = *part != Part::Query;
+        let plain = |text: Cow<'a, [u8]>| Value { text, decoded: false, single, unescaped: false };
         let borrowed = |text: &'a [u8]| plain(Cow::Borrowed(text));
         Some(match part {
             Part::Text(_) | Part::Target => borrowed(b""),
-            Part::Rule(number) => Value { single: true, ..borrowed(self.path_capture(*number)) },
+            Part::Rule(number) => borrowed(self.path_capture(*number)),
             Part::Condition(number) => {
                 let found = self.captures.get_or_init(|| captures(self.rule, question)).as_ref()?;
                 let group = found.groups.get(usize::from(*number)).map_or(&[][..], Vec::as_slice);
-                Value { text: Cow::Borrowed(group), decoded: found.decoded, single: true }
+                let (text, decoded) = (Cow::Borrowed(group), found.decoded);
+                Value { text, decoded, single, unescaped: !decoded }
             }
             Part::Host => borrowed(question.host.as_bytes()),
             Part::Https => borrowed(if question.https { b"on" } else { b"off" }),
@@ -116,6 +136,13 @@ impl<'a> Values<'a> {
     }
 }
 
+/// A request's target as the value of a header.
+pub fn target_value(target: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(target.len());
+    visible(&mut out, target, |_| false);
+    out
+}
+
 /// Appends `bytes` percent-encoding everything that has no place in a URL, and what `also` says.
 /// Escapes already there stay.
 ///
@@ -133,9 +160,10 @@ pub(super) fn escape(out: &mut String, bytes: &[u8], also: impl Fn(u8) -> bool) 
     }
 }
 
-fn clean(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends `bytes`, with controls, everything outside ASCII, and what `also` says, escaped.
+fn visible(out: &mut Vec<u8>, bytes: &[u8], also: impl Fn(u8) -> bool) {
     for &byte in bytes {
-        if byte < 0x20 || byte == 0x7f {
+        if !(0x20..0x7f).contains(&byte) || also(byte) {
             out.extend_from_slice(format!("%{byte:02X}").as_bytes());
         } else {
             out.push(byte);
@@ -146,7 +174,10 @@ fn clean(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::testing::{ask, forward};
+    use crate::{
+        route::testing::{ask, forward},
+        site::{Condition, Pattern, Test},
+    };
 
     fn field(path: &str, asked: &str, parts: Vec<Part>) -> String {
         let (rule, question) = (forward("a.x", path), ask("a.x", asked));
@@ -171,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn captures_of_a_path_keep_the_clients_escapes() {
+        let all = Pattern(regex::Regex::new("^/(.*)$").unwrap());
+        let when = vec![Condition::Path(Test::Matches(all))];
+        let (rule, question) =
+            (Rule { when, ..forward("a.x", "") }, ask("a.x", "/a%20b%2Fc%C3%A4%7b+"));
+        let template = Template { parts: vec![Part::Condition(1)] };
+        let made = Values::new(&rule, &question).field(&template).unwrap();
+        assert_eq!(String::from_utf8(made).unwrap(), "a%20b%2Fc%C3%A4%7B+");
+    }
+
+    #[test]
     fn request_values_are_named_as_in_url_rewrite() {
         let (rule, mut question) = (forward("a.x", ""), ask("a.x", "/p"));
         question.query = Some(b"a=b");
@@ -184,6 +226,10 @@ mod tests {
         assert_eq!(field(Part::Source).unwrap(), "192.0.2.7");
         assert_eq!(field(Part::Path).unwrap(), "/p");
         assert_eq!(field(Part::Target).unwrap(), "/p?a=b");
+        // http.sys answers 400 to bytes outside ASCII.
+        let (question, path) = (ask("a.x", "/ä\u{7f}"), Template { parts: vec![Part::Path] });
+        assert_eq!(Values::new(&rule, &question).field(&path).unwrap(), b"/%C3%A4%7F");
+        assert_eq!(target_value("/ä?b=%20\t".as_bytes()), b"/%C3%A4?b=%20%09");
         let none = Template { parts: vec![Part::Condition(1)] };
         assert_eq!(values.field(&none), None, "no condition, no capture");
     }

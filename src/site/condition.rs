@@ -1,10 +1,10 @@
 //! Conditions of publish rules.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::HeaderName;
 use ipnet::IpNet;
-use regex::bytes::Regex;
+use regex::Regex;
 
 use super::{HostPattern, PathPattern, Schemes};
 
@@ -25,6 +25,8 @@ pub enum Condition {
     Source(Test<IpNet>),
     /// The path, in every reading of it.
     Path(Test<PathPattern>),
+    /// Path and query together, as sent and decoded; letter case does not matter.
+    Url(Test<Arc<str>>),
     /// The host, normalised.
     Host(Test<HostPattern>),
 }
@@ -33,7 +35,9 @@ impl Condition {
     /// The regular expression of a `matches`, whose groups are `{C:0}` to `{C:9}`.
     pub fn pattern(&self) -> Option<&Pattern> {
         match self {
-            Self::Header(_, test) | Self::Query(_, test) | Self::Method(test) => test.pattern(),
+            Self::Header(_, test) | Self::Query(_, test) | Self::Method(test) | Self::Url(test) => {
+                test.pattern()
+            }
             Self::Source(test) => test.pattern(),
             Self::Path(test) => test.pattern(),
             Self::Host(test) => test.pattern(),
@@ -62,7 +66,7 @@ impl<T> Test<T> {
             Self::Present => true,
             Self::Is(values) => values.iter().any(equal),
             Self::Not(values) => !values.iter().any(equal),
-            Self::Matches(pattern) => pattern.0.is_match(text),
+            Self::Matches(pattern) => pattern.is_match(text),
         }
     }
 
@@ -77,10 +81,10 @@ impl<T> Test<T> {
             Self::Is(values) => texts.any(|text| values.iter().any(|v| equal(v, text.as_ref()))),
             Self::Not(values) => !texts.any(|text| values.iter().any(|v| equal(v, text.as_ref()))),
             Self::Matches(pattern) => match texts.next() {
-                None => pattern.0.is_match(b""),
+                None => pattern.is_match(b""),
                 Some(first) => {
-                    pattern.0.is_match(first.as_ref())
-                        || texts.any(|text| pattern.0.is_match(text.as_ref()))
+                    pattern.is_match(first.as_ref())
+                        || texts.any(|text| pattern.is_match(text.as_ref()))
                 }
             },
         }
@@ -98,6 +102,48 @@ impl<T> Test<T> {
 #[derive(Clone, Debug)]
 pub struct Pattern(pub Regex);
 
+impl Pattern {
+    /// Whether it matches somewhere in `text`.
+    ///
+    /// SECURITY: bytes that are no UTF-8 are asked about as U+FFFD. As bytes neither `.` nor
+    /// `[^x]` would match them, and `/a%ff/x` would pass a denial of `^/.*/x`. Test:
+    /// bytes_that_are_no_text_hide_nothing
+    pub fn is_match(&self, text: &[u8]) -> bool {
+        self.0.is_match(&String::from_utf8_lossy(text))
+    }
+
+    /// What its groups match in `text`, the whole match first, in the bytes of `text`; an empty
+    /// one for a group that takes no part. `None` if it does not match.
+    pub fn captures(&self, text: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let asked = String::from_utf8_lossy(text);
+        let found = self.0.captures(&asked)?;
+        let own = |at| match asked {
+            Cow::Borrowed(_) => at,
+            Cow::Owned(_) => original(text, at),
+        };
+        let group = |group: Option<regex::Match<'_>>| {
+            let range = group.map(|group| own(group.start())..own(group.end()));
+            range.and_then(|range| text.get(range)).unwrap_or_default().to_vec()
+        };
+        Some(found.iter().map(group).collect())
+    }
+}
+
+/// The place in `text` of the byte at `at` in its lossy form.
+fn original(text: &[u8], at: usize) -> usize {
+    let (mut lossy, mut own) = (0, 0);
+    for chunk in text.utf8_chunks() {
+        let valid = chunk.valid().len();
+        if at <= lossy + valid {
+            break;
+        }
+        lossy += valid
+            + if chunk.invalid().is_empty() { 0 } else { char::REPLACEMENT_CHARACTER.len_utf8() };
+        own += valid + chunk.invalid().len();
+    }
+    own + at.saturating_sub(lossy)
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str() == other.0.as_str()
@@ -107,6 +153,21 @@ impl PartialEq for Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn captures_are_the_bytes_that_were_asked_about() {
+        let captures = |pattern: &str, text: &[u8]| {
+            Pattern(Regex::new(pattern).unwrap()).captures(text).unwrap()
+        };
+        assert_eq!(captures("(b)(x)?", b"abc"), [&b"b"[..], b"b", b""]);
+        let text = b"\xff/\xc3\xa4\xe2\x82/\xfe\xfez";
+        assert_eq!(
+            captures("^(.)/(ä.)/(.*)(z)$", text)[1..],
+            [&b"\xff"[..], b"\xc3\xa4\xe2\x82", b"\xfe\xfe", b"z"]
+        );
+        assert_eq!(captures("/([^/]*)$", text), [&b"/\xfe\xfez"[..], b"\xfe\xfez"]);
+        assert_eq!(captures("$", text), [b""]);
+    }
 
     #[test]
     fn a_subject_may_be_there_never_once_or_often() {

@@ -57,8 +57,8 @@ pub enum Part {
 pub struct Rewrite {
     /// The new path, decoded, with leading slash; `None` leaves the client's.
     pub path: Option<Template>,
-    /// Where the new path stays whatever the captures are: its fixed start up to the last slash,
-    /// lower case, without that slash.
+    /// Where the new path stays whatever the captures are, lower case: the fixed text it starts
+    /// with. A slash at its end stands for the whole directory, `/owa/` for `/owa` too.
     pub within: Arc<str>,
     /// The new query, empty for none at all; `None` leaves the client's.
     pub query: Option<Template>,

@@ -130,6 +130,32 @@ fn forwarded_has_the_form_of_the_rfc() {
     }
 }
 
+/// SECURITY: what a stranger wrote must not change how a proxy's words are read further on.
+#[test]
+fn a_broken_element_of_forwarded_ends_the_chain() {
+    let backend = echo();
+    let frontgate = start(&backend, TRUSTED, ", forward: { rfc7239: true }");
+    let mut client = frontgate.tls("meet.contoso.com");
+    let own = "for=127.0.0.1;host=meet.contoso.com;proto=https";
+    let proxy = "for=192.0.2.7;proto=https";
+    for stranger in [
+        "for=9.9.9.9;proto=https;host=evil\"",
+        "for=9.9.9.9;host=\"evil",
+        "evil, for=9.9.9.9;evil",
+        "for=evil, for=\"evil\\\", ",
+    ] {
+        for lines in [
+            &[format!("Forwarded: {stranger}, {proxy}")][..],
+            &[format!("Forwarded: {stranger}"), format!("Forwarded: {proxy}")],
+        ] {
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let head = seen(&mut client, "/x", &lines);
+            let expected = format!("{proxy}, {own}");
+            assert_eq!(field(&head, "forwarded"), Some(expected.as_str()), "{lines:?}");
+        }
+    }
+}
+
 #[test]
 fn trusted_proxies_say_who_the_client_is() {
     let backend = echo();

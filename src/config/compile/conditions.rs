@@ -1,7 +1,5 @@
 //! Conditions of rules: one subject, one comparison, regular expressions compiled once.
 
-use std::net::IpAddr;
-
 use http::HeaderName;
 
 use crate::{
@@ -39,6 +37,7 @@ fn condition(entry: &At<publish::Condition>, findings: &mut Findings) -> Option<
         ("scheme", &entry.scheme),
         ("source", &entry.source),
         ("path", &entry.path),
+        ("url", &entry.url),
         ("host", &entry.host),
     ];
     let valued = valued.map(|(key, at)| at.as_ref().map(|at| (key, &at.mark, Some(&at.value))));
@@ -54,9 +53,9 @@ fn condition(entry: &At<publish::Condition>, findings: &mut Findings) -> Option<
         }
         [] if entry.broken => return None,
         [] => {
-            findings
-                .add(code::CONDITION, &entry.mark, "the condition does not say of what")
-                .help("add one of: header, query, method, scheme, source, path, host".to_string());
+            findings.add(code::CONDITION, &entry.mark, "the condition does not say of what").help(
+                "add one of: header, query, method, scheme, source, path, url, host".to_string(),
+            );
             return None;
         }
     };
@@ -64,6 +63,13 @@ fn condition(entry: &At<publish::Condition>, findings: &mut Findings) -> Option<
     Some(match key {
         "header" => {
             let name = HeaderName::from_bytes(entry.header.as_ref()?.0.as_bytes()).ok()?;
+            if name == http::header::HOST {
+                let message = "HTTP/2 has no `Host` header".to_string();
+                findings
+                    .add(code::CONDITION, mark, message)
+                    .help("use `host`, which means the host however it was asked for".to_string());
+                return None;
+            }
             Condition::Header(name, test(&asked, exact, findings)?)
         }
         "query" => {
@@ -74,10 +80,11 @@ fn condition(entry: &At<publish::Condition>, findings: &mut Findings) -> Option<
         "scheme" => Condition::Scheme(schemes(&asked, findings)?),
         "source" => {
             let network = |text: &At<String>, findings: &mut Findings| {
-                read_text::<Cidr>(text, findings).map(|cidr| canonical(cidr.0))
+                read_text::<Cidr>(text, findings).map(|cidr| cidr.canonical())
             };
             Condition::Source(test(&asked, network, findings)?)
         }
+        "url" => Condition::Url(test(&asked, url, findings)?),
         "path" => Condition::Path(test(&asked, read::<PathPattern>, findings)?),
         _ => Condition::Host(test(&asked, read::<HostPattern>, findings)?),
     })
@@ -200,15 +207,14 @@ fn schemes(asked: &Asked<'_>, findings: &mut Findings) -> Option<Schemes> {
     Some(Schemes { https: is(Scheme::Https), http: is(Scheme::Http) })
 }
 
-/// `::ffff:10.0.0.0/104` is `10.0.0.0/8`: clients are compared by their IPv4 address.
-fn canonical(net: ipnet::IpNet) -> ipnet::IpNet {
-    let net = net.trunc();
-    match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
-        (addr @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => {
-            ipnet::IpNet::new(addr, bits).unwrap_or(net)
-        }
-        _ => net,
+fn url(text: &At<String>, findings: &mut Findings) -> Option<std::sync::Arc<str>> {
+    if text.starts_with('/') {
+        return Some(arc(text));
     }
+    findings
+        .add(code::CONDITION, &text.mark, format!("`{}` is no path with a query", text.shown()))
+        .help("it starts with `/`: `/x?a=b`; for a part of it use `matches`".to_string());
+    None
 }
 
 #[cfg(test)]
@@ -254,7 +260,8 @@ pub(super) mod tests {
         let nets = ["10.0.0.0/8", "192.0.2.7/32"].map(|net| net.parse().unwrap()).to_vec();
         let source = Condition::Source(Test::Is(nets));
         assert_eq!(one("[{ source: [\"::ffff:10.1.2.3/104\", 192.0.2.7] }]"), source);
-        assert!(one("[{ path: ~, matches: \"^/X/(.*)\" }]").pattern().unwrap().0.is_match(b"/x/y"));
+        assert!(one("[{ path: ~, matches: \"^/X/(.*)\" }]").pattern().unwrap().is_match(b"/x/y"));
+        assert_eq!(one("[{ url: \"/x?a=b\" }]"), Condition::Url(is("/x?a=b")));
     }
 
     #[test]
@@ -275,6 +282,11 @@ pub(super) mod tests {
             ("[{ scheme: ftp }]", "E010"),
             ("[{ source: 10.0.0.0/33 }]", "E025"),
             ("[{ path: x }]", "E024"),
+            ("[{ url: \"x?y\" }]", "E061"),
+            ("[{ url: ~ }]", "E061"),
+            ("[{ url: ~, matches: \"(?-i)x\" }]", "E060"),
+            ("[{ header: Host, is: a }]", "E061"),
+            ("[{ header: HOST }]", "E061"),
             ("[{ host: \"a b\" }]", "E023"),
             ("[{ header: \"X A\" }]", "E035"),
             ("[{ path: ~, matches: \"(\" }]", "E060"),

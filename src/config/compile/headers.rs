@@ -65,6 +65,7 @@ fn field(
         return None;
     }
     let made = template(value, value.shown(), &value.mark, Kind::Field, scope, findings)?;
+    let mark = value.mark.clone();
     let fixed = made.fixed().map(HeaderValue::from_str);
     // SECURITY: a line end in a value would begin another header. Test:
     // names_and_values_are_checked
@@ -77,11 +78,7 @@ fn field(
     };
     if value.is_none() {
         findings
-            .add(
-                code::HEADER_CHANGE,
-                &name.mark,
-                format!("`{}` cannot have this value", name.value),
-            )
+            .add(code::HEADER_CHANGE, &mark, format!("`{}` cannot have this value", name.value))
             .help("one line, without control characters and spaces at its ends".to_string());
     }
     Some(Field { name: arc(name), value: value? })
@@ -96,8 +93,8 @@ fn changeable(name: &str, told: &str, mark: &Mark, findings: &mut Findings) -> b
     let folded = name.to_ascii_lowercase().replace('_', "-");
     let help = match folded.as_str() {
         "host" => "the farm's `host` says which one servers get",
-        "connection" | "content-length" | "keep-alive" | "te" | "trailer" | "transfer-encoding"
-        | "upgrade" => "Frontgate says itself how messages are framed",
+        "connection" | "content-length" | "expect" | "keep-alive" | "te" | "trailer"
+        | "transfer-encoding" | "upgrade" => "Frontgate says itself how messages are framed",
         "authorization" | "www-authenticate" => {
             "sign-ins are bound to connections; the farm's `connection_auth` says how"
         }
@@ -159,6 +156,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_value_is_pointed_at() {
+        let source =
+            Source::new(std::path::Path::new("t.yaml"), "{ set: { X-A: \" a\" } }\n".to_string());
+        let mut findings = Findings::default();
+        let node = node::parse(&source, &mut findings).unwrap();
+        let written = read_at(&node, &mut findings);
+        compile(written.as_ref(), Scope::new(&PathPattern::Any, Some(&[])), &mut findings);
+        let text = crate::config::render::text(&findings, false);
+        assert!(text.contains("--> t.yaml:1:15"), "{text}");
+    }
+
+    #[test]
     fn what_frames_a_message_or_signs_in_is_left_alone() {
         for name in [
             "Host",
@@ -167,6 +176,7 @@ mod tests {
             "content_length",
             "Upgrade",
             "Trailer",
+            "Expect",
             "TE",
             "Keep-Alive",
             "Proxy-Authorization",

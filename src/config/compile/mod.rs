@@ -14,9 +14,7 @@ mod rules;
 pub mod same_as;
 mod templates;
 
-use std::{net::IpAddr, num::NonZero, sync::Arc, thread};
-
-use ipnet::IpNet;
+use std::{num::NonZero, sync::Arc, thread};
 
 use crate::{
     config::{
@@ -62,7 +60,7 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
         farms: farms.into_iter().map(|(farm, _)| farm).collect(),
         rules,
         domains: strings(&config.domains),
-        trusted_proxies: config.trusted_proxies.items.iter().map(|net| unmapped(net.0)).collect(),
+        trusted_proxies: config.trusted_proxies.items.iter().map(|net| net.canonical()).collect(),
         limits: limits(config, findings),
         access_log: access_log(config, findings),
         admin: admin::compile(config, files, findings),
@@ -78,14 +76,6 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
 
 fn strings(names: &List<HostName>) -> Vec<String> {
     names.items.iter().map(|name| name.0.clone()).collect()
-}
-
-/// A network of IPv4 addresses in IPv6 form (`::ffff:10.0.0.0/104`) as what it means: addresses
-/// are compared in IPv4 form.
-fn unmapped(net: IpNet) -> IpNet {
-    let IpAddr::V4(address) = net.addr().to_canonical() else { return net };
-    let length = if net.addr().is_ipv6() { net.prefix_len().checked_sub(96) } else { None };
-    length.and_then(|length| IpNet::new(address.into(), length).ok()).unwrap_or(net)
 }
 
 fn limits(config: &Config, findings: &mut Findings) -> site::Limits {

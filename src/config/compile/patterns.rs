@@ -1,6 +1,6 @@
 //! Regular expressions: checked, bounded, compiled once.
 
-use regex::bytes::RegexBuilder;
+use regex::RegexBuilder;
 use regex_syntax::ast::ErrorKind;
 
 use crate::{
@@ -21,13 +21,16 @@ pub(super) fn pattern(key: &str, written: &At<String>, findings: &mut Findings) 
         Some(fault) => fault,
         // SECURITY: Windows does not tell `/Admin` from `/admin`; a condition that did could be
         // passed by in another letter case. Test: letter_case_of_a_path_is_no_way_around
-        None if matches!(key, "path" | "host") && minds_case(written) => (
+        None if matches!(key, "path" | "url" | "host") && minds_case(written) => (
             format!("`(?-i)` is not for `{key}`"),
             "letter case makes no difference there; leave it out".to_string(),
         ),
         None => {
             let mut builder = RegexBuilder::new(written);
-            builder.case_insensitive(true).size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT);
+            // SECURITY: a decoded line end must not hide the rest from `.*`. Test:
+            // nothing_in_a_text_hides_from_a_dot
+            builder.case_insensitive(true).dot_matches_new_line(true);
+            builder.size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT);
             match builder.build() {
                 Ok(regex) => return Some(Pattern(regex)),
                 Err(_) => (
@@ -44,8 +47,7 @@ pub(super) fn pattern(key: &str, written: &At<String>, findings: &mut Findings) 
 /// What is wrong with the syntax, and what to do.
 fn parse(written: &At<String>) -> Option<(String, String)> {
     let mut builder = regex_syntax::ParserBuilder::new();
-    // As the compiler will read it: bytes, of which not all are text.
-    let error = builder.utf8(false).case_insensitive(true).build().parse(written).err()?;
+    let error = builder.case_insensitive(true).build().parse(written).err()?;
     let (what, column, look_around) = match &error {
         regex_syntax::Error::Parse(error) => {
             let look = matches!(error.kind(), ErrorKind::UnsupportedLookAround);
@@ -111,7 +113,22 @@ mod tests {
         let condition = one("[{ header: X-A, matches: \"^(a+)+(a|aa)*$\" }]");
         let text = [vec![b'a'; 100_000], b"!".to_vec()].concat();
         let begun = Instant::now();
-        assert!(!condition.pattern().unwrap().0.is_match(&text));
+        assert!(!condition.pattern().unwrap().is_match(&text));
         assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn nothing_in_a_text_hides_from_a_dot() {
+        for pattern in ["^/a.*c$", "^/a[^b]*c$", "^/a(.)c$"] {
+            let condition = one(&format!("[{{ header: X-A, matches: '{pattern}' }}]"));
+            let pattern = condition.pattern().unwrap();
+            for text in
+                [&b"/axc"[..], b"/a\xffc", b"/a\nc", b"/a\xe4c", "/aäc".as_bytes(), b"/a\0c"]
+            {
+                assert!(pattern.is_match(text), "{pattern:?} {text:?}");
+            }
+        }
+        // What is no text is asked about as U+FFFD, so no pattern can ask for its bytes.
+        assert_eq!(codes("[{ header: X-A, matches: '(?-u:\\xff)' }]"), ["E060"]);
     }
 }

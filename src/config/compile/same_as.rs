@@ -17,17 +17,26 @@ use crate::config::{
     source::Mark,
 };
 
+/// Most servers of all farms together; far above any estate.
+///
+/// SECURITY: a file of 1000 farms with the servers of a farm of 1000 would take a gigabyte. Test:
+/// farms_that_share_servers_have_a_bound
+const MAX_SERVERS: usize = 100_000;
+
 /// Puts servers in the place of every `same_as`. Each of them remembers in its own `same_as`
 /// which entry brought it: what is wrong with it in this farm is told there.
 pub fn expand(config: &mut Config, findings: &mut Findings) {
     let Some(farms) = config.farms.as_mut().map(|farms| &mut farms.value) else { return };
     let mut done = HashMap::new();
+    let all = farms.items.iter().filter_map(|(_, farm)| farm.servers.as_ref());
+    let mut room =
+        Some(MAX_SERVERS).map(|most| most.saturating_sub(all.map(|list| list.items.len()).sum()));
     for index in order(farms, findings) {
         let Some((name, farm)) = farms.items.get(index) else { continue };
         let name = name.value.clone();
         let list = farm.servers.as_ref();
         let list = list.filter(|list| list.items.iter().any(|entry| entry.same_as.is_some()));
-        if let Some(all) = list.map(|list| expanded(list, &done, farms, findings)) {
+        if let Some(all) = list.map(|list| expanded(list, &done, farms, &mut room, findings)) {
             let farm = farms.items.get_mut(index);
             if let Some(list) = farm.and_then(|(_, farm)| farm.value.servers.as_mut()) {
                 list.value = all;
@@ -37,11 +46,13 @@ pub fn expand(config: &mut Config, findings: &mut Findings) {
     }
 }
 
-/// The servers of one farm; `done` are the farms that it may name, with their positions.
+/// The servers of one farm; `done` are the farms that it may name, with their positions, `room` how
+/// many servers may still come; `None` once there were too many.
 fn expanded(
     list: &List<Server>,
     done: &HashMap<String, usize>,
     farms: &Named<Farm>,
+    room: &mut Option<usize>,
     findings: &mut Findings,
 ) -> List<Server> {
     let mut all = List { items: Vec::new(), broken: list.broken };
@@ -62,6 +73,20 @@ fn expanded(
             continue;
         };
         all.broken |= servers.broken || servers.items.is_empty();
+        // Those that are here already count as well: they cost a finding each.
+        let left = room.and_then(|room| room.checked_sub(servers.items.len()));
+        if left.is_none() {
+            all.broken = true;
+            if room.is_some() {
+                let message = format!("all farms together have more than {MAX_SERVERS} servers");
+                findings
+                    .add(code::TOO_MANY_SERVERS, &farm.mark, message)
+                    .help("let fewer farms share servers".to_string());
+            }
+            *room = None;
+            continue;
+        }
+        *room = left;
         for server in &servers.items {
             let Some(name) = name(server) else { continue };
             if let Some(first) = taken.get(&name.to_ascii_lowercase()) {

@@ -177,6 +177,11 @@ pub(super) fn url(
             );
         return None;
     }
+    if doubled(&made) {
+        let message = format!("`{shown}` has two slashes in a row");
+        findings.add(code::TEMPLATE, &to.mark, message).help(DOUBLED.to_string());
+        return None;
+    }
     Some(made)
 }
 
@@ -195,7 +200,8 @@ pub(super) fn rewrite(
         None => None,
         Some(at) => {
             let made = template(at, at.shown(), &at.mark, Kind::Path, scope, findings)?;
-            if let Some(help) = path_fault(&made, &outline(at)) {
+            let fault = path_fault(&made, &outline(at));
+            if let Some(help) = fault.or(doubled(&made).then_some(DOUBLED)) {
                 let message = format!("`{}` is not a path", at.shown());
                 findings.add(code::TEMPLATE, &at.mark, message).help(help.to_string());
                 return None;
@@ -251,18 +257,35 @@ fn path_fault(made: &Template, outline: &str) -> Option<&'static str> {
     })
 }
 
-/// The fixed start up to its last slash.
+/// The fixed start, with the slash that `{URL}` brings.
+///
+/// SECURITY: `/owa{URL}` names a directory as much as `/owa/{R:1}` does. Test:
+/// no_capture_reaches_a_denied_path
 fn within(path: &Template) -> Arc<str> {
-    let start = match path.parts.first() {
-        Some(Part::Text(text)) => text.to_lowercase(),
-        _ => String::new(),
-    };
-    arc(start.rsplit_once('/').map_or("", |(before, _)| before))
+    match path.parts.as_slice() {
+        [Part::Text(text), Part::Path, ..] => arc(&format!("{}/", text.to_lowercase())),
+        [Part::Text(text), ..] => arc(&text.to_lowercase()),
+        _ => arc(""),
+    }
+}
+
+const DOUBLED: &str = "`{URL}` and `{REQUEST_URI}` bring their own slash: leave it out in front";
+
+/// Whether a slash in front of a variable that begins with one would make two of them in a path.
+fn doubled(made: &Template) -> bool {
+    let path = made
+        .parts
+        .iter()
+        .take_while(|part| !matches!(part, Part::Text(text) if text.contains(['?', '#'])));
+    let path: Vec<&Part> = path.collect();
+    path.windows(2).any(
+        |pair| matches!(pair, [Part::Text(text), Part::Path | Part::Target] if text.ends_with('/')),
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use regex::bytes::Regex;
+    use regex::Regex;
 
     use super::*;
     use crate::{
@@ -345,6 +368,7 @@ mod tests {
             "https://{HTTP_HOST}:8443{REQUEST_URI}",
             "https://www.{HTTP_HOST}{URL}?{QUERY_STRING}",
             "https://h?x={C:1}",
+            "/x?back=/{URL}",
             "/{R:1}",
         ] {
             assert!(fine(to), "{to}");
@@ -356,6 +380,9 @@ mod tests {
             "https://{HTTP_HOST}{R:0}",
             "https://{HTTP_HOST}.{QUERY_STRING}/",
             "https://h:{REMOTE_ADDR}",
+            // Two slashes.
+            "https://h/{URL}",
+            "/{REQUEST_URI}",
         ] {
             assert!(!fine(to), "{to}");
         }
@@ -364,14 +391,15 @@ mod tests {
     #[test]
     fn a_rewritten_path_is_rooted_and_knows_its_directory() {
         let within = |path: &str| rewrite_of(Some(path), None).map(|made| made.within.to_string());
-        assert_eq!(within("/App/v2/{R:1}").as_deref(), Some("/app/v2"));
-        assert_eq!(within("/App/v2-{R:1}/x").as_deref(), Some("/app"));
-        assert_eq!(within("/{R:1}").as_deref(), Some(""));
+        assert_eq!(within("/App/v2/{R:1}").as_deref(), Some("/app/v2/"));
+        assert_eq!(within("/App/v2-{R:1}/x").as_deref(), Some("/app/v2-"));
+        assert_eq!(within("/App{URL}").as_deref(), Some("/app/"));
+        assert_eq!(within("/{R:1}").as_deref(), Some("/"));
         assert_eq!(within("{URL}/x").as_deref(), Some(""));
         for bad in ["x", "{R:1}", "/a?b", "/a#", "/a//b", "/a/../{R:1}", "/%61", "/a\\b", "/{a}"] {
             assert_eq!(within(bad), None, "{bad}");
         }
-        for bad in ["/{QUERY_STRING}", "/x{REQUEST_URI}"] {
+        for bad in ["/{QUERY_STRING}", "/x{REQUEST_URI}", "/{URL}", "/a/{URL}", "/a{R:1}/{URL}"] {
             assert_eq!(within(bad), None, "{bad}");
         }
         assert!(rewrite_of(None, Some("")).unwrap().query.unwrap().parts.is_empty());

@@ -38,7 +38,7 @@ record! {
         /// TLS towards the servers.
         section tls: ServerTls,
         /// How long a server may stay silent. Default `200s`; preset lync `30m`, because clients
-        /// hold a request open that long; Exchange's presets `5m` to `1h`.
+        /// hold a request open that long; Exchange's presets `1h`.
         optional timeout: Timeout,
         /// How long connecting may take, TLS included. Default `5s`.
         default connect_timeout: Timeout = Timeout::secs(5),
@@ -95,7 +95,8 @@ record! {
         optional ports: Ports,
         /// Serves only when no other server can. Default `false`.
         default backup: bool = false,
-        /// Most requests at a time, polls included; 0 is no limit. Default 0.
+        /// Most requests at a time, polls included; 0 is no limit. Default 0. Farms that share the
+        /// server by `same_as` count each for itself.
         default max_requests: Number<0, 1_000_000_000> = Number(0),
         /// Instead of everything above: the servers of the farm of this name, as they stand there,
         /// under the settings of this one. Each farm probes them for itself.

@@ -173,6 +173,20 @@ impl Read for AdminAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(pub IpNet);
 
+impl Cidr {
+    /// The network without host bits, and one of IPv4 addresses in IPv6 form
+    /// (`::ffff:10.0.0.0/104`) as what it means: addresses are compared in IPv4 form.
+    pub fn canonical(self) -> IpNet {
+        let net = self.0.trunc();
+        match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
+            (address @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => {
+                IpNet::new(address, bits).unwrap_or(net)
+            }
+            _ => net,
+        }
+    }
+}
+
 impl Read for Cidr {
     fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         let text = &scalar(node, "a network", findings)?.text;
@@ -252,5 +266,15 @@ mod tests {
         assert_eq!(value::<Cidr>("10.1.2.3").unwrap().show(), Yaml::from("10.1.2.3/32"));
         assert_eq!(codes::<Cidr>("10.0.0.0/33"), ["E025"]);
         assert_eq!(codes::<Cidr>("internal"), ["E025"]);
+        for (written, meant) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("\"::ffff:10.1.2.3/104\"", "10.0.0.0/8"),
+            ("\"::ffff:10.1.2.3\"", "10.1.2.3/32"),
+            ("\"::/0\"", "::/0"),
+            ("\"2001:db8::7/32\"", "2001:db8::/32"),
+        ] {
+            let net = value::<Cidr>(written).unwrap().canonical();
+            assert_eq!(net.to_string(), meant, "{written}");
+        }
     }
 }

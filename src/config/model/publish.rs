@@ -30,7 +30,8 @@ record! {
         default path: PathPattern = PathPattern::Any,
         /// Listeners it is limited to, by name. Default: all.
         optional listeners: List<String>,
-        /// Client protocols it is published on. Default `[https]`; plain http is then redirected.
+        /// Client protocols it is published on. Default `[https]`, plain http is then redirected;
+        /// with `deny` both.
         default schemes: List<Scheme> = [Scheme::Https],
         /// The farm it leads to.
         optional farm: String,
@@ -159,7 +160,8 @@ record! {
     /// (`{ method: POST }`) or is left empty in front of a comparison
     /// (`{ path: ~, matches: "^/x/(.*)" }`). `header` and `query` name what is compared.
     pub struct Condition {
-        /// A request header, by name; alone: it is there. Values compare exactly.
+        /// A request header, by name; alone: it is there. Values compare exactly. Not `Host`: that
+        /// is `host`.
         optional header: HeaderName,
         /// A query parameter, by name, decoded; alone: it is there. Values compare exactly.
         optional query: String,
@@ -171,6 +173,9 @@ record! {
         optional source: Texts,
         /// The path, as in the rule: `/x` with everything under it, `=/x` only itself, or several.
         optional path: Texts,
+        /// Path and query together, `/x?a=b`, as sent, decoded once or decoded twice, in any letter
+        /// case.
+        optional url: Texts,
         /// The host, as in the rule: a name, `name.*` or `"*.domain"`, or several.
         optional host: Texts,
         /// Equal to this, or to one of several.

@@ -24,7 +24,6 @@ pub enum Protocol {
 }
 
 const MIB: u64 = 1 << 20;
-const MINUTES: u64 = 60;
 
 impl Protocol {
     /// Every protocol.
@@ -72,23 +71,17 @@ impl Protocol {
         }
     }
 
-    /// Sizes are above what Exchange itself allows by default, so that its own limit is what
+    /// Sizes are 64 MiB or more, above what Exchange itself allows by default, so that its own limit is what
     /// people meet, also after it has been raised a little.
     pub(super) fn settings(self) -> Settings {
         let (page, settings) = match self {
             // Exchange: 35,000,000 bytes.
-            Self::Owa => (
-                "/owa/healthcheck.htm",
-                Settings { timeout: 30 * MINUTES, body_size: Some(64 * MIB), ..EXCHANGE },
-            ),
+            Self::Owa => {
+                ("/owa/healthcheck.htm", Settings { body_size: Some(64 * MIB), ..EXCHANGE })
+            }
             Self::Ecp => (
                 "/ecp/healthcheck.htm",
-                Settings {
-                    timeout: 15 * MINUTES,
-                    body_size: Some(64 * MIB),
-                    deny_paths: &["/powershell"],
-                    ..EXCHANGE
-                },
+                Settings { body_size: Some(64 * MIB), deny_paths: &["/powershell"], ..EXCHANGE },
             ),
             // Exchange: 64 MiB. Streaming notifications stay open for 30 minutes.
             Self::Ews => {
@@ -101,20 +94,18 @@ impl Protocol {
             // COMPAT: `RPC_IN_DATA` announces a body of 1 GiB and sends it for as long as the
             // session lasts. Test: `an_announced_gigabyte_is_outlook_anywhere`.
             Self::Rpc => ("/rpc/healthcheck.htm", Settings { trickles: true, ..EXCHANGE }),
-            Self::Oab => (
-                "/oab/healthcheck.htm",
-                Settings { timeout: 10 * MINUTES, body_size: Some(MIB), ..EXCHANGE },
-            ),
+            Self::Oab => {
+                ("/oab/healthcheck.htm", Settings { body_size: Some(64 * MIB), ..EXCHANGE })
+            }
             // Exchange: 10 MiB, and often raised. COMPAT: a phone's Ping may ask for 59 minutes.
             // Test: `every_protocol_has_its_page_its_time_and_its_size`.
             Self::Eas => (
                 "/Microsoft-Server-ActiveSync/healthcheck.htm",
                 Settings { body_size: Some(64 * MIB), ..EXCHANGE },
             ),
-            // ASP.NET: 4 MiB.
             Self::Autodiscover => (
                 "/autodiscover/healthcheck.htm",
-                Settings { timeout: 5 * MINUTES, body_size: Some(4 * MIB), ..EXCHANGE },
+                Settings { body_size: Some(64 * MIB), ..EXCHANGE },
             ),
         };
         Settings {
@@ -155,20 +146,20 @@ mod tests {
 
     #[test]
     fn every_protocol_has_its_page_its_time_and_its_size() {
-        for (word, directory, timeout, size) in [
-            ("owa", "/owa", "30m", Some(64)),
-            ("ecp", "/ecp", "15m", Some(64)),
-            ("ews", "/ews", "1h", Some(128)),
-            ("mapi", "/mapi", "1h", Some(64)),
-            ("rpc", "/rpc", "1h", None),
-            ("oab", "/oab", "10m", Some(1)),
-            ("eas", "/Microsoft-Server-ActiveSync", "1h", Some(64)),
-            ("autodiscover", "/autodiscover", "5m", Some(4)),
+        for (word, directory, size) in [
+            ("owa", "/owa", Some(64)),
+            ("ecp", "/ecp", Some(64)),
+            ("ews", "/ews", Some(128)),
+            ("mapi", "/mapi", Some(64)),
+            ("rpc", "/rpc", None),
+            ("oab", "/oab", Some(64)),
+            ("eas", "/Microsoft-Server-ActiveSync", Some(64)),
+            ("autodiscover", "/autodiscover", Some(64)),
         ] {
             let (farm, findings) = farm(&format!("preset: exchange/{word}\nservers: [s]\n"));
             assert!(findings.is_empty(), "{word}");
             assert_eq!(farm.preset.value, Preset::Exchange(Protocol::named(word).unwrap()));
-            assert_eq!(shown(&farm, "timeout"), format!("{timeout}\n"), "{word}");
+            assert_eq!(shown(&farm, "timeout"), "1h\n", "{word}");
             assert_eq!(shown(&farm, "ports"), "https: 443\nhttp: 80\n", "{word}");
             assert_eq!(shown(&farm, "connection_auth"), "auto\n", "{word}");
             assert_eq!(

@@ -59,7 +59,9 @@ fn findings_look_as_they_should() {
         golden::check(&format!("{TESTDATA}/{stem}.txt"), &text);
         seen.push_str(&text);
     }
-    for code in code::ALL {
+    // What it takes is too long for a file: large::farms_that_share_servers_have_a_bound.
+    let long = code::TOO_MANY_SERVERS;
+    for code in code::ALL.iter().filter(|code| **code != long) {
         assert!(seen.contains(code.id), "no golden file shows {} ({})", code.id, code.title);
     }
 }

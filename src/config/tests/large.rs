@@ -52,3 +52,41 @@ fn alias_bombs_say_what_they_are() {
     let shown = render::text(&outcome.findings, false);
     assert!(shown.contains("E002") && shown.contains("aliases"), "{shown}");
 }
+
+/// Wide, where `alias_bombs` are deep: each line is short, and what it means is long.
+#[test]
+fn farms_that_share_servers_have_a_bound() {
+    let mut text =
+        "listeners: [{ address: \"0.0.0.0:80\" }]\nfarms:\n  all: { servers: [".to_string();
+    for n in 0..1000 {
+        write!(text, "fe{n}.contoso.com, ").unwrap();
+    }
+    text.push_str("] }\n");
+    for n in 0..1000 {
+        writeln!(text, "  f{n}: {{ servers: [{{ same_as: all }}] }}").unwrap();
+    }
+    text.push_str("publish: [{ host: a.contoso.com, farm: all, schemes: [http] }]\n");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("wide.yaml");
+    let load = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let start = Instant::now();
+        let outcome = load_with(&path, &|_| None);
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+        outcome
+    };
+    let codes = |text: &str| -> Vec<&'static str> {
+        let errors = load(text);
+        errors.findings.iter().map(|f| f.code.id).filter(|id| id.starts_with('E')).collect()
+    };
+    assert_eq!(codes(&text), ["E039"], "once, whatever follows");
+    // The same in one farm: what is there already costs a finding each.
+    let one = format!("{}]", "{ same_as: all }, ".repeat(1000));
+    let twice = text.replacen("[{ same_as: all }]", &format!("[{one}"), 1);
+    assert_eq!(codes(&twice).iter().filter(|id| **id == "E039").count(), 1);
+    // Below the bound nothing is said.
+    let few: String = text.lines().take(60).map(|line| format!("{line}\n")).collect();
+    let few = format!("{few}publish: [{{ host: a.contoso.com, farm: all, schemes: [http] }}]\n");
+    let site = load(&few).site.unwrap();
+    assert_eq!(site.farms.iter().map(|farm| farm.servers.len()).sum::<usize>(), 58_000);
+}

@@ -6,6 +6,7 @@ mod findings;
 mod large;
 mod leaks;
 mod make;
+mod publish;
 mod same_as;
 mod site;
 mod wild;

@@ -121,7 +121,7 @@ fn a_whole_configuration_becomes_a_site() {
     assert_eq!(site.rules[1].action, Action::Deny);
     assert_eq!(site.rules[2].when.len(), 5);
     let captures = site.rules[2].when[4].pattern().unwrap().0.captures_len();
-    assert_eq!((captures, &*site.rules[2].rewrite.as_ref().unwrap().within), (2, "/x"));
+    assert_eq!((captures, &*site.rules[2].rewrite.as_ref().unwrap().within), (2, "/x/"));
     let Action::Respond(Respond { status: 503, page: Some(page) }) = &site.rules[3].action else {
         panic!("{:?}", site.rules[3].action)
     };
