@@ -111,15 +111,18 @@ pub fn decide<'a>(table: &'a Table, site: &'a Site, question: &Question<'_>) -> 
     let Some(first) = readings.next() else { return Decision::Ambiguous };
     let conditions = Conditions::new(table, question);
     let verdict = |reading| judge(paths, site, question.https, reading, &conditions);
-    let (decision, on_https) = verdict(first);
-    if !readings.all(|next| verdict(next).0.agrees(&decision)) {
+    let decision = verdict(first);
+    if !readings.all(|next| verdict(next).agrees(&decision)) {
         return Decision::Ambiguous;
     }
     match decision {
         Decision::Forward { rule, farm } if !question.https && rule.rewrite.is_some() => {
             let values = Values::new(rule, question);
             let target = site.farms.get(farm.0).map(|farm| rewritten(rule, farm, &values));
-            if target == Some(Err(reason::HTTPS_ONLY)) { detour(on_https) } else { decision }
+            if target != Some(Err(reason::HTTPS_ONLY)) {
+                return decision;
+            }
+            detour(chosen(paths, first, &conditions).and_then(|chosen| chosen.on_https))
         }
         _ => decision,
     }
@@ -130,17 +133,21 @@ fn detour(on_https: Option<&Arc<Rule>>) -> Decision<'_> {
     on_https.map_or(Decision::PathNotPublished, |rule| Decision::ToHttps { rule })
 }
 
-/// The verdict if `reading` were the only one, and the rule that takes it on https.
-fn judge<'a>(
+/// The rules that one reading of a path is judged by; at least one of the two.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    pub(super) on_https: Option<&'a Arc<Rule>>,
+    pub(super) on_http: Option<&'a Arc<Rule>>,
+}
+
+/// Those of the longest path with a rule whose conditions hold; what its schemes leave open does
+/// not make a shorter path the one.
+pub(super) fn chosen<'a>(
     paths: &'a Paths,
-    site: &'a Site,
-    https: bool,
     reading: &[u8],
     conditions: &Conditions<'_>,
-) -> (Decision<'a>, Option<&'a Arc<Rule>>) {
-    // The longest path with a rule whose conditions hold; what its schemes leave open does not
-    // make a shorter path the one.
-    let chosen = paths.find(reading).find_map(|rules| {
+) -> Option<Chosen<'a>> {
+    paths.find(reading).find_map(|rules| {
         let (mut on_https, mut on_http) = (None, None);
         for rule in rules.iter().filter(|rule| conditions.hold(rule, reading)) {
             on_https = on_https.or(rule.schemes.https.then_some(rule));
@@ -149,20 +156,28 @@ fn judge<'a>(
                 break;
             }
         }
-        (on_https.is_some() || on_http.is_some()).then_some((on_https, on_http))
-    });
-    let Some((on_https, on_http)) = chosen else { return (Decision::PathNotPublished, None) };
-    let decision = act(site, https, reading, on_https, on_http);
-    (decision, on_https)
+        (on_https.is_some() || on_http.is_some()).then_some(Chosen { on_https, on_http })
+    })
 }
 
-/// What the rules that take a reading, one a scheme, do.
+/// The verdict if `reading` were the only one.
+pub(super) fn judge<'a>(
+    paths: &'a Paths,
+    site: &'a Site,
+    https: bool,
+    reading: &[u8],
+    conditions: &Conditions<'_>,
+) -> Decision<'a> {
+    let chosen = chosen(paths, reading, conditions);
+    chosen.map_or(Decision::PathNotPublished, |chosen| act(site, https, reading, chosen))
+}
+
+/// What the rules that take a reading do.
 fn act<'a>(
     site: &'a Site,
     https: bool,
     reading: &[u8],
-    on_https: Option<&'a Arc<Rule>>,
-    on_http: Option<&'a Arc<Rule>>,
+    Chosen { on_https, on_http }: Chosen<'a>,
 ) -> Decision<'a> {
     // Plain HTTP to what only https has is judged by that rule first: what is denied there is
     // denied here, without a detour.
