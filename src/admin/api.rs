@@ -11,6 +11,7 @@ use super::{
     app::Access,
     context::Context,
     guard,
+    inventory::{Certificates, Farms, Pins, Site},
     view::{Done, OrderBody, Servers},
 };
 use crate::farm::{Order, State};
@@ -32,6 +33,10 @@ enum Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
     Servers,
+    Site,
+    Farms,
+    Pins,
+    Certificates,
 }
 
 /// What can be done.
@@ -44,6 +49,10 @@ impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path.strip_prefix(PREFIX)? {
             "servers" => Self::Read(Page::Servers),
+            "site" => Self::Read(Page::Site),
+            "farms" => Self::Read(Page::Farms),
+            "pins" => Self::Read(Page::Pins),
+            "certificates" => Self::Read(Page::Certificates),
             "drain" => Self::Change(Change::State(State::Drain)),
             "maintain" => Self::Change(Change::State(State::Maintenance)),
             "ready" => Self::Change(Change::State(State::Ready)),
@@ -84,10 +93,17 @@ fn read(
     let request = session.req_header();
     allows(&request.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
     if access.to_read {
-        guard::knows_token(&request.headers, &access.token)?;
+        guard::may_read(&request.headers, &access.token)?;
     }
+    let live = || context.live().ok_or_else(starting);
     Ok(match page {
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
+        Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
+        Page::Farms => json(StatusCode::OK, &Farms::of(&live()?.farms)),
+        Page::Pins => json(StatusCode::OK, &Pins::of(&*live()?)),
+        Page::Certificates => {
+            json(StatusCode::OK, &Certificates::of(&live()?.site, SystemTime::now()))
+        }
     })
 }
 
@@ -108,7 +124,11 @@ async fn change(
     }
 }
 
-fn allows(method: &Method, known: &[Method], told: &'static str) -> Result<(), Problem> {
+fn starting() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting")
+}
+
+pub(super) fn allows(method: &Method, known: &[Method], told: &'static str) -> Result<(), Problem> {
     if known.contains(method) {
         return Ok(());
     }
@@ -130,8 +150,7 @@ async fn order(
         return Err(bad(fault));
     }
     if context.farms.list().is_empty() {
-        let text = "Frontgate is still starting";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
+        return Err(starting());
     }
     let why = body.why.as_deref().map(str::trim).filter(|why| !why.is_empty());
     let order = Order {
@@ -167,7 +186,7 @@ async fn order(
 }
 
 /// The body of a request, within bounds.
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
+pub(super) async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
     let mut all = Vec::new();
     loop {
         match session.read_request_body().await {

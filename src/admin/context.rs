@@ -1,15 +1,20 @@
 //! What the admin side knows, and can do.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context as _;
 use log::{info, warn};
 
+use super::{
+    history::History,
+    reloads::{Reload, Reloads},
+};
 use crate::{
     farm::Farms,
+    forward::{Current, Live},
     site::{Admin, Token},
     store::Store,
 };
@@ -19,14 +24,50 @@ pub struct Context {
     ready: Arc<AtomicBool>,
     pub(super) farms: Arc<Farms>,
     store: Arc<Store>,
+    /// What serves, once it does.
+    current: OnceLock<Arc<Current>>,
+    pub(super) reloads: Reloads,
+    pub(super) history: History,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
 
 impl Context {
+    /// Time between two calls of [`Context::tick`].
+    pub const TICK: std::time::Duration = super::history::TICK;
+
     /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
     pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
-        Self { ready, farms, store, made: Mutex::default() }
+        Self {
+            ready,
+            farms,
+            store,
+            current: OnceLock::new(),
+            reloads: Reloads::default(),
+            history: History::default(),
+            made: Mutex::default(),
+        }
+    }
+
+    /// From here on this is what serves.
+    pub fn show(&self, current: &Arc<Current>) {
+        let _ = self.current.set(current.clone());
+    }
+
+    /// Keeps what came of a start or a reload.
+    pub fn reloaded(&self, reload: Reload) {
+        self.reloads.keep(reload);
+    }
+
+    /// Notes what every server did since the last time; to be called every
+    /// [`Context::TICK`].
+    pub fn tick(&self) {
+        self.history.note(&self.farms.list());
+    }
+
+    /// The snapshot that serves; `None` while Frontgate is still starting.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.current.get().map(|current| current.load())
     }
 
     pub(super) fn is_ready(&self) -> bool {

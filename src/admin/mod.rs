@@ -8,10 +8,20 @@ mod client;
 mod context;
 mod guard;
 mod health;
+mod history;
+mod inventory;
+mod page;
+mod reloads;
 mod server;
+mod told;
 mod view;
 
 pub use client::{Ask, get};
 pub use context::Context;
+pub use inventory::{
+    CertificateRow, Certificates, FarmRow, Farms, ListenerRow, PinnedServer, PinnedSource, Pins,
+    RuleRow, Site,
+};
+pub use reloads::{Changes, Reload};
 pub use server::{Running, start};
 pub use view::{ChangedRow, Done, OrderBody, ProblemBody, ServerRow, Servers};

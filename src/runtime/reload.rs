@@ -6,6 +6,7 @@ use log::{error, info, warn};
 
 use super::{Instance, watch::Watch};
 use crate::{
+    admin::Reload,
     config::{self, render},
     site::Site,
 };
@@ -19,16 +20,30 @@ pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) 
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
     let findings = render::text(&outcome.findings, false);
+    let record = Reload::new(asked, &outcome.findings);
     match &outcome.site {
-        Some(site) => take_over(instance, asked, site, findings.trim_end()).await,
-        None => error!("reload refused ({asked}): the old site goes on serving\n{findings}"),
+        Some(site) => {
+            let record = take_over(instance, asked, site, findings.trim_end(), record).await;
+            instance.context.reloaded(record);
+        }
+        None => {
+            instance.context.reloaded(record.refused(None));
+            error!("reload refused ({asked}): the old site goes on serving\n{findings}");
+        }
     }
 }
 
-async fn take_over(instance: &Instance, asked: &str, site: &Arc<Site>, findings: &str) {
+async fn take_over(
+    instance: &Instance,
+    asked: &str,
+    site: &Arc<Site>,
+    findings: &str,
+    record: Reload,
+) -> Reload {
     let old = instance.current.load().site.clone();
     if old.fingerprint == site.fingerprint {
-        return info!("reload ({asked}): nothing has changed");
+        info!("reload ({asked}): nothing has changed");
+        return record;
     }
     if !findings.is_empty() {
         warn!("findings\n{findings}");
@@ -44,8 +59,12 @@ async fn take_over(instance: &Instance, asked: &str, site: &Arc<Site>, findings:
                 short(&site.fingerprint),
                 short(&old.fingerprint),
             );
+            record.applied(Some(&old), site)
         }
-        Err(e) => error!("reload refused ({asked}): {e:#}; the old site goes on serving"),
+        Err(e) => {
+            error!("reload refused ({asked}): {e:#}; the old site goes on serving");
+            record.refused(Some(format!("{e:#}")))
+        }
     }
 }
 
