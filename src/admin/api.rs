@@ -10,7 +10,7 @@ use super::{
     answer::{Answer, Problem, json},
     app::Access,
     context::Context,
-    guard,
+    events, guard,
     view::{Done, OrderBody, Servers},
 };
 use crate::farm::{Order, State};
@@ -31,6 +31,7 @@ enum Route {
 /// What can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
+    Events,
     Servers,
 }
 
@@ -43,6 +44,7 @@ enum Change {
 impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path.strip_prefix(PREFIX)? {
+            "events" => Self::Read(Page::Events),
             "servers" => Self::Read(Page::Servers),
             "drain" => Self::Change(Change::State(State::Drain)),
             "maintain" => Self::Change(Change::State(State::Maintenance)),
@@ -87,6 +89,7 @@ fn read(
         guard::knows_token(&request.headers, &access.token)?;
     }
     Ok(match page {
+        Page::Events => events::answer(&context.events, request.uri.query())?,
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
     })
 }
@@ -189,6 +192,7 @@ mod tests {
     #[test]
     fn paths_lead_to_routes() {
         let state = |state| Some(Route::Change(Change::State(state)));
+        assert_eq!(Route::of("/api/v1/events"), Some(Route::Read(Page::Events)));
         assert_eq!(Route::of("/api/v1/servers"), Some(Route::Read(Page::Servers)));
         assert_eq!(Route::of("/api/v1/drain"), state(State::Drain));
         assert_eq!(Route::of("/api/v1/maintain"), state(State::Maintenance));

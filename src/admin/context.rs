@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use log::{info, warn};
 
 use crate::{
+    events::Events,
     farm::Farms,
     site::{Admin, Token},
     store::Store,
@@ -19,14 +20,20 @@ pub struct Context {
     ready: Arc<AtomicBool>,
     pub(super) farms: Arc<Farms>,
     store: Arc<Store>,
+    pub(super) events: Events,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
 
 impl Context {
     /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
-    pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
-        Self { ready, farms, store, made: Mutex::default() }
+    pub fn new(
+        ready: Arc<AtomicBool>,
+        farms: Arc<Farms>,
+        store: Arc<Store>,
+        events: Events,
+    ) -> Self {
+        Self { ready, farms, store, events, made: Mutex::default() }
     }
 
     pub(super) fn is_ready(&self) -> bool {

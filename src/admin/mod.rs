@@ -6,6 +6,7 @@ mod api;
 mod app;
 mod client;
 mod context;
+mod events;
 mod guard;
 mod health;
 mod server;
@@ -13,5 +14,6 @@ mod view;
 
 pub use client::{Ask, get};
 pub use context::Context;
+pub use events::EventList;
 pub use server::{Running, start};
 pub use view::{ChangedRow, Done, OrderBody, ProblemBody, ServerRow, Servers};
