@@ -10,7 +10,7 @@ use super::{
     answer::{Answer, Problem, json},
     app::Access,
     context::Context,
-    guard,
+    events, guard,
     inventory::{Certificates, Farms, Pins, Site},
     view::{Done, OrderBody, Servers},
 };
@@ -32,6 +32,7 @@ enum Route {
 /// What can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
+    Events,
     Servers,
     Site,
     Farms,
@@ -48,6 +49,7 @@ enum Change {
 impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path.strip_prefix(PREFIX)? {
+            "events" => Self::Read(Page::Events),
             "servers" => Self::Read(Page::Servers),
             "site" => Self::Read(Page::Site),
             "farms" => Self::Read(Page::Farms),
@@ -97,6 +99,7 @@ fn read(
     }
     let live = || context.live().ok_or_else(starting);
     Ok(match page {
+        Page::Events => events::answer(&context.events, request.uri.query())?,
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
         Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
         Page::Farms => json(StatusCode::OK, &Farms::of(&live()?.farms)),
@@ -208,6 +211,7 @@ mod tests {
     #[test]
     fn paths_lead_to_routes() {
         let state = |state| Some(Route::Change(Change::State(state)));
+        assert_eq!(Route::of("/api/v1/events"), Some(Route::Read(Page::Events)));
         assert_eq!(Route::of("/api/v1/servers"), Some(Route::Read(Page::Servers)));
         assert_eq!(Route::of("/api/v1/drain"), state(State::Drain));
         assert_eq!(Route::of("/api/v1/maintain"), state(State::Maintenance));

@@ -13,6 +13,7 @@ use super::{
     reloads::{Reload, Reloads},
 };
 use crate::{
+    events::Events,
     farm::Farms,
     forward::{Current, Live},
     site::{Admin, Token},
@@ -28,6 +29,7 @@ pub struct Context {
     current: OnceLock<Arc<Current>>,
     pub(super) reloads: Reloads,
     pub(super) history: History,
+    pub(super) events: Events,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
@@ -37,11 +39,17 @@ impl Context {
     pub const TICK: std::time::Duration = super::history::TICK;
 
     /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
-    pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
+    pub fn new(
+        ready: Arc<AtomicBool>,
+        farms: Arc<Farms>,
+        store: Arc<Store>,
+        events: Events,
+    ) -> Self {
         Self {
             ready,
             farms,
             store,
+            events,
             current: OnceLock::new(),
             reloads: Reloads::default(),
             history: History::default(),

@@ -6,6 +6,7 @@ mod api;
 mod app;
 mod client;
 mod context;
+mod events;
 mod guard;
 mod health;
 mod history;
@@ -18,6 +19,7 @@ mod view;
 
 pub use client::{Ask, get};
 pub use context::Context;
+pub use events::EventList;
 pub use inventory::{
     CertificateRow, Certificates, FarmRow, Farms, ListenerRow, PinnedServer, PinnedSource, Pins,
     RuleRow, Site,

@@ -24,8 +24,8 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    admin,
-    config::code,
+    admin, config,
+    events::{Events, News, code},
     farm::{Farms, Orders},
     forward::{Current, Forward, Live},
     listen::{self, Connections, Running},
@@ -48,6 +48,8 @@ pub(super) struct Instance {
     pub(super) ready: Arc<AtomicBool>,
     /// What the admin side knows.
     pub(super) context: Arc<admin::Context>,
+    /// Where changes are told.
+    pub(super) events: Events,
     builder: Builder,
     proxy: Arc<HttpProxy<Forward>>,
     running: std::sync::Mutex<HashMap<SocketAddr, Running>>,
@@ -64,10 +66,12 @@ impl Instance {
         }
         let log = AccessLog::open(&site.access_log).context("access log")?;
         let store = open_store(&site);
-        let farms = Arc::new(Farms::with_orders(Orders::load(store.clone())));
+        let events = Events::default();
+        let farms = Farms::with_orders(Orders::load(store.clone())).telling(events.clone());
+        let farms = Arc::new(farms);
         let builder = Builder::new(farms.clone());
         let ready = Arc::new(AtomicBool::new(false));
-        let context = Arc::new(admin::Context::new(ready.clone(), farms, store));
+        let context = Arc::new(admin::Context::new(ready.clone(), farms, store, events.clone()));
         let admin = admin::start(&site.admin, &context)?;
         let prepared = builder.prepare(&site)?;
         let current = Arc::new(Current::new(builder.live(site.clone(), prepared).await, log));
@@ -80,6 +84,7 @@ impl Instance {
             connections: Arc::default(),
             ready,
             context,
+            events,
             builder,
             running: std::sync::Mutex::default(),
             admin: Mutex::new(admin),
@@ -88,6 +93,7 @@ impl Instance {
             instance.accept(listener, socket)?;
         }
         instance.ready.store(true, Ordering::Release);
+        started(&instance.events, &site);
         for rule in site.rules.iter().take(TOLD) {
             info!("published: {} ({})", rule.name, rule.place);
         }
@@ -232,7 +238,9 @@ impl Instance {
             if let Err(error) = back {
                 // Somebody took the address in between. Not ready, so that this is seen.
                 self.ready.store(false, Ordering::Release);
-                error!("listener {name} is lost: {error:#}; restart when the address is free");
+                let text =
+                    format!("listener {name} is lost: {error:#}; restart when the address is free");
+                self.events.tell(News::new(code::LISTENER_LOST, text).with("listener", &*name));
             }
         }
     }
@@ -285,11 +293,40 @@ impl Instance {
     }
 }
 
+fn started(events: &Events, site: &Site) {
+    let version = env!("CARGO_PKG_VERSION");
+    let news = News::new(code::STARTED, format!("started: Frontgate {version}, {}", told(site)));
+    events.tell(measured(news, site).with("version", version));
+}
+
+/// What there is of a site, for people.
+pub(super) fn told(site: &Site) -> String {
+    format!(
+        "{} listeners, {} farms, {} rules; site {}",
+        site.listeners.len(),
+        site.farms.len(),
+        site.rules.len(),
+        short(&site.fingerprint)
+    )
+}
+
+/// The same for programs.
+pub(super) fn measured(news: News, site: &Site) -> News {
+    news.with("listeners", site.listeners.len())
+        .with("farms", site.farms.len())
+        .with("rules", site.rules.len())
+        .with("site", short(&site.fingerprint))
+}
+
+pub(super) fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..12).unwrap_or(fingerprint)
+}
+
 /// The state directory. Frontgate runs without one, but says what that means.
 fn open_store(site: &Site) -> Arc<Store> {
     let (store, usable) = Store::open(&site.state_dir);
     if let Err(error) = usable {
-        let (code, dir) = (code::NOTHING_KEPT, site.state_dir.display());
+        let (code, dir) = (config::code::NOTHING_KEPT, site.state_dir.display());
         warn!(
             "warning[{}]: {}: state_dir {dir} cannot be used: {error}; name another one, or let \
              this user write there",

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use log::{error, info, warn};
+use log::info;
 
-use super::{Instance, watch::Watch};
+use super::{
+    Instance,
+    instance::{measured, short, told},
+    watch::Watch,
+};
 use crate::{
     admin::Reload,
     config::{self, render},
+    events::{News, code},
     site::Site,
 };
 
@@ -15,7 +20,7 @@ use crate::{
 pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) {
     let path = instance.path.clone();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
-        return error!("reload failed inside; the old site goes on serving");
+        return refused(instance, asked, "it failed inside", "");
     };
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
@@ -28,7 +33,7 @@ pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) 
         }
         None => {
             instance.context.reloaded(record.refused(None));
-            error!("reload refused ({asked}): the old site goes on serving\n{findings}");
+            refused(instance, asked, "the configuration is invalid", &findings);
         }
     }
 }
@@ -45,41 +50,38 @@ async fn take_over(
         info!("reload ({asked}): nothing has changed");
         return record;
     }
-    if !findings.is_empty() {
-        warn!("findings\n{findings}");
-    }
     match instance.apply(site).await {
         Ok(()) => {
-            needs_restart(&old, site);
-            info!(
-                "reloaded ({asked}): {} listeners, {} farms, {} rules; site {} was {}",
-                site.listeners.len(),
-                site.farms.len(),
-                site.rules.len(),
-                short(&site.fingerprint),
-                short(&old.fingerprint),
-            );
+            needs_restart(instance, &old, site);
+            let was = short(&old.fingerprint);
+            let text = format!("reloaded ({asked}): {} was {was}", told(site));
+            let news = measured(News::new(code::RELOAD_DONE, text), site);
+            instance.events.tell(news.with("asked", asked).with("was", was).findings(findings));
             record.applied(Some(&old), site)
         }
         Err(e) => {
-            error!("reload refused ({asked}): {e:#}; the old site goes on serving");
+            refused(instance, asked, &format!("{e:#}"), findings);
             record.refused(Some(format!("{e:#}")))
         }
     }
 }
 
+fn refused(instance: &Instance, asked: &str, error: &str, findings: &str) {
+    let text = format!("reload refused ({asked}): {error}; the old site goes on serving");
+    let news = News::new(code::RELOAD_REFUSED, text).with("asked", asked).with("error", error);
+    instance.events.tell(news.findings(findings));
+}
+
 /// Says which changes only a restart brings about.
-fn needs_restart(old: &Site, new: &Site) {
+fn needs_restart(instance: &Instance, old: &Site, new: &Site) {
     let changed = [
         ("workers", old.workers != new.workers),
         ("limits.pins", old.limits.pins != new.limits.pins),
         ("state_dir", old.state_dir != new.state_dir),
     ];
     for (what, _) in changed.iter().filter(|(_, changed)| *changed) {
-        warn!("needs_restart: {what} changed; the old value stays until the next start");
+        let text =
+            format!("needs_restart: {what} changed; the old value stays until the next start");
+        instance.events.tell(News::new(code::NEEDS_RESTART, text).with("setting", *what));
     }
-}
-
-fn short(fingerprint: &str) -> &str {
-    fingerprint.get(..12).unwrap_or(fingerprint)
 }

@@ -11,6 +11,7 @@ mod affinity;
 mod apache;
 mod balance;
 mod control;
+mod dashboard;
 mod duplex;
 mod exchange;
 mod farm;

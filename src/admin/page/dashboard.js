@@ -254,6 +254,20 @@
     }
   };
 
+  // An explanation, without losing the place in the page.
+  $('f-explain').onsubmit = async (event) => {
+    event.preventDefault();
+    const asked = new URLSearchParams(new FormData($('f-explain')));
+    asked.set('part', 'rest');
+    try {
+      const answer = await fetch('/?' + asked, { cache: 'no-store' });
+      const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+      $('explained').replaceChildren(...page.getElementById('explained').childNodes);
+    } catch {
+      put($('explained'), 'Frontgate does not answer.');
+    }
+  };
+
   document.addEventListener('visibilitychange', () => { if (!document.hidden) poll(); });
   rest = performance.now();
   adopt();

@@ -2,6 +2,8 @@
 
 mod assets;
 mod certificates;
+mod events;
+mod explain;
 mod html;
 mod names;
 mod query;
@@ -106,6 +108,8 @@ fn dashboard(context: &Context, live: &Live, query: &Query, now: SystemTime) -> 
     names::section(&mut out, live, &rows, query);
     certificates::section(&mut out, &live.site, now);
     reload::section(&mut out, context.reloads.last().as_deref(), &live.site);
+    explain::section(&mut out, live, query);
+    events::section(&mut out, &context.events);
     out.put("</main>\n", &[]);
     servers::dialog(&mut out);
     out.put("</body>\n</html>\n", &[]);
@@ -120,7 +124,8 @@ fn head(out: &mut Html, context: &Context, live: &Live, rows: &[super::ServerRow
          <p id=\"summary\">{}: {} rules, {} farms, <span id=\"taking\">{}</span> of {} servers take \
          new clients, {} pins</p>\n\
          <nav aria-label=\"Sections\"><a href=\"#servers\">Servers</a> <a href=\"#names\">Published\
-         </a> <a href=\"#certificates\">Certificates</a> <a href=\"#reload\">Last reload</a></nav>\n\
+         </a> <a href=\"#certificates\">Certificates</a> <a href=\"#reload\">Last reload</a> \
+         <a href=\"#explain\">Explain</a> <a href=\"#events\">Events</a></nav>\n\
          <p id=\"live\" role=\"status\" aria-live=\"polite\"></p>\n\
          <noscript><p class=\"hint\">Without JavaScript this page is a picture of one moment; load \
          it again for the next. Servers are taken out and back by command: <code>frontgate drain \
