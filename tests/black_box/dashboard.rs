@@ -40,7 +40,7 @@ fn config(one: u16, two: u16) -> String {
         "farms:\n  lync: {{ servers: [{servers}], bridge: http, {probe} }}\n  \
          web: {{ servers: [{}], bridge: http }}\n\
          publish:\n  - {{ host: meet.*, farm: lync, schemes: [https, http] }}\n  \
-         - {{ host: meet.contoso.com, path: /admin, deny: true }}\n  \
+         - {{ host: meet.*, path: /admin, deny: true }}\n  \
          - {{ host: old.contoso.com, redirect: \"https://meet.contoso.com/\" }}\n  \
          - {{ host: dialin.*, farm: web, schemes: [https, http], name: \"dial <in> & \\\"more\\\"\" }}\n",
         servers_of(&[("web01", two)]),
@@ -173,13 +173,13 @@ fn ten_thousand_names_and_a_thousand_servers_stay_usable() {
     let took = begun.elapsed();
     let html = page.text();
     assert_eq!(html.matches("<tr data-s=").count(), 1000);
-    assert_eq!(html.matches(".contoso.com <small>").count(), 200);
+    assert_eq!(html.matches("<tr><th scope=\"row\">host").count(), 200);
     assert!(html.contains("Page 1 of 50") && html.contains("page=2#names"));
     // Unoptimised, and beside other tests.
     assert!(took < Duration::from_secs(5) && html.len() < 2_000_000, "{took:?} {}", html.len());
     eprintln!("10,000 names and 1,000 servers: {} bytes in {took:?}", html.len());
     let last = get(&frontgate, "/?names=HOST0999&page=99").text();
-    assert_eq!(last.matches(".contoso.com <small>").count(), 10);
+    assert_eq!(last.matches("<tr><th scope=\"row\">host").count(), 10);
     assert!(last.contains("host09990.contoso.com") && !last.contains("Page 1"));
     let servers = get(&frontgate, "/?servers=big%2Ffe0007").text();
     assert_eq!(servers.matches("<tr data-s=").count(), 1);
@@ -404,8 +404,8 @@ fn the_page_fits_a_phone_and_a_screen_reader() {
     // A refused reload shows source lines, which are long.
     frontgate.rewrite(&text.replace("farm: web", "farm: wob"));
     browser.until_text("#reload", "refused");
-    let width = browser.eval("document.documentElement.scrollWidth");
-    assert_eq!(width, 360);
+    let scrolls = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+    assert_eq!(browser.eval(scrolls), false);
     let wide = "[...document.querySelectorAll('body *')].filter(e => !e.closest('.skip, thead, pre, svg') \
                 && e.getBoundingClientRect().right > 360.5).map(e => e.outerHTML.slice(0, 120))";
     assert_eq!(browser.eval(wide), Value::Array(Vec::new()));

@@ -6,6 +6,7 @@
   const say = (text) => { $('live').textContent = text; };
   const orders = [['drain', 'drain'], ['maintain', 'maintenance'], ['ready', 'ready']];
   let known = new Map();   // key → row, its cells, its notes
+  let expected = '';       // the server that somebody gave an order for, here
   let lost = false, timer = 0, rest = 0;
 
   // Numbers for people, as the server writes them.
@@ -99,7 +100,8 @@
     const [, state, ...cells] = it.cells;
     if (badge(state.querySelector('b'), server.status)) {
       const why = server.status_reason ? ` (${server.status_reason})` : '';
-      told.push(`${key} is ${server.status}${why}`);
+      if (key === expected) expected = '';
+      else told.push(`${key} is ${server.status}${why}`);
       it.row.classList.remove('changed');
       void it.row.offsetWidth;
       it.row.classList.add('changed');
@@ -243,6 +245,7 @@
       sessionStorage.setItem('token', token);
       sessionStorage.setItem('who', who);
       dialog.close();
+      expected = order.server;
       const kept = said.kept ? '' : ' It is NOT kept across restarts.';
       const none = said.without_servers.map((farm) => ` Farm ${farm} has no server left for new clients.`);
       say(`${order.server}: ${order.button.textContent}.${kept}${none.join('')}`);
