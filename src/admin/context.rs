@@ -1,13 +1,18 @@
 //! What the admin side knows, and can do.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use log::{info, warn};
+use tokio::sync::Semaphore;
 
+use super::stream::STREAMS;
 use crate::{
     events::Events,
     farm::Farms,
@@ -21,6 +26,8 @@ pub struct Context {
     pub(super) farms: Arc<Farms>,
     store: Arc<Store>,
     pub(super) events: Events,
+    /// Places for streams of events.
+    pub(super) streams: Arc<Semaphore>,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
@@ -33,7 +40,14 @@ impl Context {
         store: Arc<Store>,
         events: Events,
     ) -> Self {
-        Self { ready, farms, store, events, made: Mutex::default() }
+        let streams = Arc::new(Semaphore::new(STREAMS));
+        Self { ready, farms, store, events, streams, made: Mutex::default() }
+    }
+
+    /// Waits until no stream of events is open, but not longer: for the end of the program.
+    pub async fn streams_ended(&self, patience: Duration) {
+        let all = self.streams.acquire_many(u32::try_from(STREAMS).unwrap_or(1));
+        let _ = tokio::time::timeout(patience, all).await;
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -10,6 +10,7 @@ mod events;
 mod guard;
 mod health;
 mod server;
+mod stream;
 mod view;
 
 pub use client::{Ask, get};
