@@ -176,9 +176,6 @@ async fn order(
         Ok(done) => {
             let kept = if done.kept { "kept across restarts" } else { "NOT kept across restarts" };
             info!("admin: {told}; {} servers, {kept}", done.changed.len());
-            for farm in &done.without_servers {
-                warn!("farm {farm}: no healthy server is left that takes new clients");
-            }
             Ok(json(StatusCode::OK, &Done::from(done)))
         }
         Err(unknown) => {

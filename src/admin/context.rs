@@ -1,16 +1,21 @@
 //! What the admin side knows, and can do.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use log::{info, warn};
+use tokio::sync::Semaphore;
 
 use super::{
     history::History,
     reloads::{Reload, Reloads},
+    stream::STREAMS,
 };
 use crate::{
     events::Events,
@@ -30,6 +35,8 @@ pub struct Context {
     pub(super) reloads: Reloads,
     pub(super) history: History,
     pub(super) events: Events,
+    /// Places for streams of events.
+    pub(super) streams: Arc<Semaphore>,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
@@ -50,6 +57,7 @@ impl Context {
             farms,
             store,
             events,
+            streams: Arc::new(Semaphore::new(STREAMS)),
             current: OnceLock::new(),
             reloads: Reloads::default(),
             history: History::default(),
@@ -76,6 +84,12 @@ impl Context {
     /// The snapshot that serves; `None` while Frontgate is still starting.
     pub(super) fn live(&self) -> Option<Arc<Live>> {
         self.current.get().map(|current| current.load())
+    }
+
+    /// Waits until no stream of events is open, but not longer: for the end of the program.
+    pub async fn streams_ended(&self, patience: Duration) {
+        let all = self.streams.acquire_many(u32::try_from(STREAMS).unwrap_or(1));
+        let _ = tokio::time::timeout(patience, all).await;
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Problem, json};
-use crate::events::{Event, Events, KEPT};
+use crate::events::{Event, Events, KEPT, Undelivered};
 
 /// Events that are shown unless `limit` says otherwise.
 const SHOWN: usize = 100;
@@ -21,6 +21,8 @@ pub struct EventList {
     pub version: u32,
     /// The number of the last event there is, shown here or not: what to ask for next time.
     pub last: u64,
+    /// How many could not be delivered to `events.command` and `events.webhook`.
+    pub undelivered: Undelivered,
     /// Oldest first.
     pub events: Vec<Arc<Event>>,
 }
@@ -65,12 +67,12 @@ pub(super) fn answer(events: &Events, query: Option<&str>) -> Result<Answer, Pro
     let wanted = Wanted::of(query)?;
     let limit = wanted.limit.unwrap_or(SHOWN);
     // Before they are read: whoever goes on from there sees one twice at worst.
-    let last = events.last();
+    let (last, undelivered) = (events.last(), events.undelivered());
     let events = match wanted.after {
         Some(id) => events.after(id, limit),
         None => events.latest(limit),
     };
-    Ok(json(StatusCode::OK, &EventList { version: VERSION, last, events }))
+    Ok(json(StatusCode::OK, &EventList { version: VERSION, last, undelivered, events }))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod inventory;
 mod page;
 mod reloads;
 mod server;
+mod stream;
 mod told;
 mod view;
 

@@ -150,6 +150,10 @@ codes! {
         "Rules do not touch headers that frame messages (`Connection`, `Content-Length`, `Transfer-Encoding`, `Upgrade` …), `Host` (the farm's `host` does that), or those that sign in (`Authorization`, `WWW-Authenticate`): changed by hand they would mix up requests or identities. Values are one line.";
     PAGE "E064" "page cannot be used"
         "The file of a `respond` is missing, unreadable or larger than 1 MiB.";
+    EVENT_COMMAND "E070" "command for events cannot be run"
+        "The file of `events.command` is missing, not a file, or not executable. It is run without arguments and gets the event on standard input.";
+    WEBHOOK "E071" "bad webhook"
+        "`events.webhook` is a URL with https, or with http, without user name. With https the certificate is verified, so the host is a name and not an IP address.";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"
@@ -184,6 +188,8 @@ codes! {
         "The path belongs to one protocol of Exchange, its farm to another one. Exchange takes each protocol of a server out of service on its own: requests then go on to a server that cannot answer them, or stay away from one that could.";
     NOTHING_KEPT "W017" "nothing survives a restart"
         "`state_dir` cannot be used, so servers that are drained or in maintenance take traffic again after a restart, and without `admin.token_file` commands cannot change anything. Frontgate runs all the same. `check` sees only that it is not a directory; whether it can be written is told at start.";
+    PLAIN_WEBHOOK "W030" "events travel unencrypted"
+        "The webhook is http and leads to another machine. Events tell names of servers, farms and administrators to anyone on the way.";
 }
 
 /// The reference page, in Markdown.

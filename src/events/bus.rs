@@ -2,10 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::event::{Event, News};
@@ -22,6 +26,24 @@ struct Inner {
     kept: Mutex<Kept>,
     /// The number of the last event.
     last: watch::Sender<u64>,
+    to_command: AtomicU64,
+    to_webhook: AtomicU64,
+}
+
+/// Who is told of events.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Receiver {
+    Command,
+    Webhook,
+}
+
+/// How many events did not reach whom they were meant for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undelivered {
+    /// The command failed, or was too slow.
+    pub command: u64,
+    /// The webhook did not take them.
+    pub webhook: u64,
 }
 
 #[derive(Debug)]
@@ -40,7 +62,9 @@ impl Default for Events {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let last = u64::try_from(since.as_millis()).unwrap_or_default();
         let kept = Mutex::new(Kept { last, start: last, events: VecDeque::new() });
-        Self(Arc::new(Inner { kept, last: watch::Sender::new(last) }))
+        let last = watch::Sender::new(last);
+        let (to_command, to_webhook) = Default::default();
+        Self(Arc::new(Inner { kept, last, to_command, to_webhook }))
     }
 }
 
@@ -74,6 +98,14 @@ impl Events {
         *self.0.last.borrow()
     }
 
+    /// The number before the latest events, of this many.
+    pub fn last_but(&self, events: usize) -> u64 {
+        match events {
+            0 => self.last(),
+            _ => self.latest(events).first().map_or_else(|| self.last(), |first| first.id - 1),
+        }
+    }
+
     /// The latest events, oldest first, this many at most.
     pub fn latest(&self, most: usize) -> Vec<Arc<Event>> {
         let kept = self.lock();
@@ -94,6 +126,21 @@ impl Events {
     pub fn follow(&self, after: u64) -> Follower {
         let after = if after > self.last() { 0 } else { after };
         Follower { events: self.clone(), news: self.0.last.subscribe(), seen: after, missed: 0 }
+    }
+
+    /// How many events did not reach whom the configuration names.
+    pub fn undelivered(&self) -> Undelivered {
+        let Inner { to_command, to_webhook, .. } = &*self.0;
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        Undelivered { command: count(to_command), webhook: count(to_webhook) }
+    }
+
+    pub(super) fn count_undelivered(&self, receiver: Receiver, events: u64) {
+        let count = match receiver {
+            Receiver::Command => &self.0.to_command,
+            Receiver::Webhook => &self.0.to_webhook,
+        };
+        count.fetch_add(events, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -134,6 +181,11 @@ impl Follower {
         self.missed += event.id.saturating_sub(before + 1);
         self.seen = event.id;
         Some(event)
+    }
+
+    /// What it follows.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// How many events it was too slow for since the last time this was asked.

@@ -5,8 +5,14 @@
 
 mod bus;
 pub mod code;
+mod command;
+mod deliver;
 mod event;
+mod expiry;
+mod webhook;
 
-pub use bus::{Events, Follower, KEPT};
+pub use bus::{Events, Follower, KEPT, Undelivered};
 pub use code::{Code, Severity};
+pub use deliver::Delivery;
 pub use event::{Event, News};
+pub use expiry::{EVERY, Expiry, Served};

@@ -240,6 +240,7 @@ async fn keep_pulse(running: Arc<Mutex<HashMap<Arc<str>, Running>>>) {
             farm.servers.iter().for_each(|server| server.pulse(PULSE, now));
             // Places also come free when a server comes back or may take more than before.
             farm.kept.queue.pump();
+            farm.watch(now);
         }
     }
 }

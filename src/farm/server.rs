@@ -245,6 +245,11 @@ impl Server {
         self.addresses.wait_for_lookup().await;
     }
 
+    /// Whether its name is being looked up for the first time.
+    pub(super) fn is_looked_up_first(&self) -> bool {
+        self.addresses.is_pending()
+    }
+
     /// Returns when there is an address; at once from then on.
     pub(crate) async fn has_address(&self) {
         self.addresses.wait_for_one().await;

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 
 use super::{
     build::{Builder, proxy},
+    certificates::{Certificates, keep_looking},
     reload::reload,
     signals::{Order, Signals},
     stop::stop,
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     admin, config,
-    events::{Events, News, code},
+    events::{Delivery, Events, News, code},
     farm::{Farms, Orders},
     forward::{Current, Forward, Live},
     listen::{self, Connections, Running},
@@ -37,6 +38,9 @@ use crate::{
 
 /// Rules that are told at start, so that ten thousand do not drown the rest.
 const TOLD: usize = 100;
+
+/// How long the end waits for the last events to arrive.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// One running Frontgate.
 pub(super) struct Instance {
@@ -50,6 +54,8 @@ pub(super) struct Instance {
     pub(super) context: Arc<admin::Context>,
     /// Where changes are told.
     pub(super) events: Events,
+    delivery: Delivery,
+    certificates: Arc<Certificates>,
     builder: Builder,
     proxy: Arc<HttpProxy<Forward>>,
     running: std::sync::Mutex<HashMap<SocketAddr, Running>>,
@@ -84,7 +90,9 @@ impl Instance {
             connections: Arc::default(),
             ready,
             context,
+            delivery: Delivery::start(&events, &site.receivers),
             events,
+            certificates: Arc::default(),
             builder,
             running: std::sync::Mutex::default(),
             admin: Mutex::new(admin),
@@ -94,6 +102,7 @@ impl Instance {
         }
         instance.ready.store(true, Ordering::Release);
         started(&instance.events, &site);
+        instance.certificates.look(&site, &instance.events);
         for rule in site.rules.iter().take(TOLD) {
             info!("published: {} ({})", rule.name, rule.place);
         }
@@ -107,6 +116,9 @@ impl Instance {
     pub(super) async fn serve(&self, mut signals: Signals, mut files: Watch) -> i32 {
         let sweeping = tokio::spawn(sweep(self.builder.pins.clone()));
         let noting = tokio::spawn(note(self.context.clone()));
+        let looking =
+            keep_looking(self.certificates.clone(), self.current.clone(), self.events.clone());
+        let looking = tokio::spawn(looking);
         let mut asked = None;
         let order = loop {
             let reason = match asked.take() {
@@ -144,6 +156,12 @@ impl Instance {
         let code = stop(self, order, &mut signals).await;
         sweeping.abort();
         noting.abort();
+        looking.abort();
+        self.delivery.finish(FAREWELL).await;
+        for running in self.admin.lock().await.drain(..) {
+            running.close().await;
+        }
+        self.context.streams_ended(FAREWELL).await;
         self.current.log.close();
         code
     }
@@ -157,6 +175,8 @@ impl Instance {
         match self.prepare(&old, site, &mut closed).await {
             Ok((live, sockets)) => {
                 self.current.store(live);
+                self.delivery.follow(&site.receivers);
+                self.certificates.look(site, &self.events);
                 for (listener, socket) in sockets {
                     self.accept(listener, socket)?;
                 }

@@ -1,6 +1,7 @@
 //! A running Frontgate: start, reload, stop.
 
 mod build;
+mod certificates;
 mod descriptors;
 mod instance;
 mod reload;
