@@ -10,7 +10,7 @@ use super::{
     answer::{Answer, Problem, json},
     app::Access,
     context::Context,
-    events, guard,
+    events, explained, guard,
     inventory::{Certificates, Farms, Pins, Site},
     view::{Done, OrderBody, Servers},
 };
@@ -33,6 +33,7 @@ enum Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
     Events,
+    Explain,
     Servers,
     Site,
     Farms,
@@ -43,6 +44,7 @@ enum Page {
 /// What can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
+    Reload,
     State(State),
 }
 
@@ -50,6 +52,7 @@ impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path.strip_prefix(PREFIX)? {
             "events" => Self::Read(Page::Events),
+            "explain" => Self::Read(Page::Explain),
             "servers" => Self::Read(Page::Servers),
             "site" => Self::Read(Page::Site),
             "farms" => Self::Read(Page::Farms),
@@ -57,6 +60,7 @@ impl Route {
             "certificates" => Self::Read(Page::Certificates),
             "drain" => Self::Change(Change::State(State::Drain)),
             "maintain" => Self::Change(Change::State(State::Maintenance)),
+            "reload" => Self::Change(Change::Reload),
             "ready" => Self::Change(Change::State(State::Ready)),
             _ => return None,
         })
@@ -100,6 +104,10 @@ fn read(
     let live = || context.live().ok_or_else(starting);
     Ok(match page {
         Page::Events => events::answer(&context.events, request.uri.query())?,
+        Page::Explain => {
+            let query = request.uri.query().unwrap_or_default();
+            json(StatusCode::OK, &explained::answer(&*live()?, query)?)
+        }
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
         Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
         Page::Farms => json(StatusCode::OK, &Farms::of(&live()?.farms)),
@@ -123,6 +131,9 @@ async fn change(
     guard::knows_token(&request.headers, &access.token)?;
     let body = body(session).await?;
     match what {
+        Change::Reload => {
+            context.asked.ask(&body, from).await.map(|told| json(StatusCode::OK, &told))
+        }
         Change::State(state) => order(context, state, &body, from).await,
     }
 }
@@ -210,6 +221,8 @@ mod tests {
         let state = |state| Some(Route::Change(Change::State(state)));
         assert_eq!(Route::of("/api/v1/events"), Some(Route::Read(Page::Events)));
         assert_eq!(Route::of("/api/v1/servers"), Some(Route::Read(Page::Servers)));
+        assert_eq!(Route::of("/api/v1/explain"), Some(Route::Read(Page::Explain)));
+        assert_eq!(Route::of("/api/v1/reload"), Some(Route::Change(Change::Reload)));
         assert_eq!(Route::of("/api/v1/drain"), state(State::Drain));
         assert_eq!(Route::of("/api/v1/maintain"), state(State::Maintenance));
         assert_eq!(Route::of("/api/v1/ready"), state(State::Ready));

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     history::History,
+    reloading::{Asks, ReloadAsked},
     reloads::{Reload, Reloads},
     stream::STREAMS,
 };
@@ -37,6 +38,8 @@ pub struct Context {
     pub(super) events: Events,
     /// Places for streams of events.
     pub(super) streams: Arc<Semaphore>,
+    /// Reloads that were asked for.
+    pub(super) asked: Asks,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
@@ -61,6 +64,7 @@ impl Context {
             current: OnceLock::new(),
             reloads: Reloads::default(),
             history: History::default(),
+            asked: Asks::default(),
             made: Mutex::default(),
         }
     }
@@ -90,6 +94,16 @@ impl Context {
     pub async fn streams_ended(&self, patience: Duration) {
         let all = self.streams.acquire_many(u32::try_from(STREAMS).unwrap_or(1));
         let _ = tokio::time::timeout(patience, all).await;
+    }
+
+    /// The next one that asks for a reload.
+    pub async fn reload_asked(&self) -> ReloadAsked {
+        self.asked.next().await
+    }
+
+    /// Those who wait for a reload are told that Frontgate stops.
+    pub async fn no_more_reloads(&self) {
+        self.asked.close().await;
     }
 
     pub(super) fn is_ready(&self) -> bool {

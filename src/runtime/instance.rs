@@ -121,30 +121,41 @@ impl Instance {
         let looking = tokio::spawn(looking);
         let mut asked = None;
         let order = loop {
+            let mut waiting = None;
             let reason = match asked.take() {
                 Some(reason) => reason,
                 None => tokio::select! {
                     order = signals.next() => match order {
                         Order::Terminate | Order::Interrupt => break order,
-                        Order::Reload => "SIGHUP",
+                        Order::Reload => "SIGHUP".to_owned(),
                         Order::Reopen => {
                             self.reopen_log();
                             continue;
                         }
                     },
-                    () = files.changed() => "a file changed",
+                    () = files.changed() => "a file changed".to_owned(),
+                    somebody = self.context.reload_asked() => {
+                        let told = somebody.told.clone();
+                        waiting = Some(somebody);
+                        told
+                    }
                 },
             };
-            let reload = reload(self, &mut files, reason);
+            let reload = reload(self, &mut files, &reason);
             tokio::pin!(reload);
             let stopped = loop {
                 tokio::select! {
-                    () = &mut reload => break None,
+                    told = &mut reload => {
+                        if let Some(waiting) = waiting.take() {
+                            waiting.answer(told);
+                        }
+                        break None;
+                    }
                     order = signals.next() => match order {
                         // A reload that is under way is given up: nothing may open a listener
                         // again.
                         Order::Terminate | Order::Interrupt => break Some(order),
-                        Order::Reload => asked = Some("SIGHUP"),
+                        Order::Reload => asked = Some("SIGHUP".to_owned()),
                         Order::Reopen => self.reopen_log(),
                     },
                 }
@@ -153,6 +164,7 @@ impl Instance {
                 break order;
             }
         };
+        self.context.no_more_reloads().await;
         let code = stop(self, order, &mut signals).await;
         sweeping.abort();
         noting.abort();

@@ -10,32 +10,34 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    admin::Reload,
-    config::{self, render},
+    admin::{Reload, Reloaded},
+    config::{self, diagnostic::Findings, render},
     events::{News, code},
     site::Site,
 };
 
-/// One reload; `asked` says what for. Dropping it half-way leaves the old site in service.
-pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) {
+/// One reload; `asked` says what for. Tells what came of it. Dropping it half-way leaves the old
+/// site in service.
+pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) -> Reloaded {
     let path = instance.path.clone();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
-        return refused(instance, asked, "it failed inside", "");
+        refused(instance, asked, "it failed inside", "");
+        return Reloaded::new(&Findings::default()).failed("it failed inside".to_owned());
     };
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
     let findings = render::text(&outcome.findings, false);
+    let answer = Reloaded::new(&outcome.findings);
     let record = Reload::new(asked, &outcome.findings);
-    match &outcome.site {
-        Some(site) => {
-            let record = take_over(instance, asked, site, findings.trim_end(), record).await;
-            instance.context.reloaded(record);
-        }
+    let (answer, record) = match &outcome.site {
+        Some(site) => take_over(instance, asked, site, &findings, (answer, record)).await,
         None => {
-            instance.context.reloaded(record.refused(None));
             refused(instance, asked, "the configuration is invalid", &findings);
+            (answer, record.refused(None))
         }
-    }
+    };
+    instance.context.reloaded(record);
+    answer
 }
 
 async fn take_over(
@@ -43,25 +45,27 @@ async fn take_over(
     asked: &str,
     site: &Arc<Site>,
     findings: &str,
-    record: Reload,
-) -> Reload {
+    (answer, record): (Reloaded, Reload),
+) -> (Reloaded, Reload) {
+    let findings = findings.trim_end();
     let old = instance.current.load().site.clone();
     if old.fingerprint == site.fingerprint {
         info!("reload ({asked}): nothing has changed");
-        return record;
+        return (answer.unchanged(), record);
     }
     match instance.apply(site).await {
         Ok(()) => {
-            needs_restart(instance, &old, site);
+            let waits = needs_restart(instance, &old, site);
             let was = short(&old.fingerprint);
             let text = format!("reloaded ({asked}): {} was {was}", told(site));
             let news = measured(News::new(code::RELOAD_DONE, text), site);
             instance.events.tell(news.with("asked", asked).with("was", was).findings(findings));
-            record.applied(Some(&old), site)
+            (answer.done(waits), record.applied(Some(&old), site))
         }
         Err(e) => {
-            refused(instance, asked, &format!("{e:#}"), findings);
-            record.refused(Some(format!("{e:#}")))
+            let error = format!("{e:#}");
+            refused(instance, asked, &error, findings);
+            (answer.failed(error.clone()), record.refused(Some(error)))
         }
     }
 }
@@ -73,15 +77,17 @@ fn refused(instance: &Instance, asked: &str, error: &str, findings: &str) {
 }
 
 /// Says which changes only a restart brings about.
-fn needs_restart(instance: &Instance, old: &Site, new: &Site) {
+fn needs_restart(instance: &Instance, old: &Site, new: &Site) -> Vec<String> {
     let changed = [
         ("workers", old.workers != new.workers),
         ("limits.pins", old.limits.pins != new.limits.pins),
         ("state_dir", old.state_dir != new.state_dir),
     ];
-    for (what, _) in changed.iter().filter(|(_, changed)| *changed) {
+    let changed: Vec<_> = changed.iter().filter(|(_, changed)| *changed).collect();
+    for (what, _) in &changed {
         let text =
             format!("needs_restart: {what} changed; the old value stays until the next start");
         instance.events.tell(News::new(code::NEEDS_RESTART, text).with("setting", *what));
     }
+    changed.iter().map(|(what, _)| (*what).to_owned()).collect()
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::{html::Html, query::Query};
 use crate::{
-    forward::Live,
-    route::explain::{Asked, Explanation, Toward, explain},
+    forward::{Live, explain},
+    route::{Asked, Explanation, explain::Toward},
 };
 
 pub(super) fn section(out: &mut Html, live: &Live, query: &Query) {
@@ -34,26 +34,7 @@ fn asked(live: &Live, url: &str, from: &str) -> Result<Explanation, String> {
     if !from.is_empty() {
         asked.from = from.parse::<IpAddr>().map_err(|_| format!("`{from}` is no IP address"))?;
     }
-    let (listener, note) = asked.listener(&live.site)?;
-    let question = asked.question(listener, asked.https, asked.from);
-    let mut told = explain(&live.table, &live.site, &question);
-    told.notes.extend(note);
-    if let Some(toward) = &mut told.toward {
-        now(live, toward);
-    }
-    Ok(told)
-}
-
-/// Which servers could be chosen now.
-fn now(live: &Live, toward: &mut Toward) {
-    let farm = live.farms.iter().find(|farm| *farm.spec().name == *toward.farm);
-    let Some(farm) = farm else { return };
-    for told in toward.servers.iter_mut().filter(|told| told.eligible.is_none()) {
-        let Some(server) = farm.servers().iter().find(|it| **it.name() == *told.server) else {
-            continue;
-        };
-        told.eligible = Some(server.open());
-    }
+    explain::live(live, &asked)
 }
 
 fn walk(out: &mut Html, told: &Explanation) {
@@ -99,6 +80,12 @@ fn walk(out: &mut Html, told: &Explanation) {
     }
     if let Some(it) = &told.toward {
         toward(out, it);
+    }
+    if let Some(now) = &told.live {
+        out.put("<dt>Choice</dt><dd>{}</dd>\n", &[&now.choice]);
+        if let Some(server) = &now.server {
+            out.put("<dt>It would get</dt><dd>{}</dd>\n", &[server]);
+        }
     }
     if told.readings.len() > 1 {
         for reading in &told.readings {

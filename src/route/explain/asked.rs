@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::super::{Question, normalize_host};
 use crate::site::Site;
@@ -20,7 +20,7 @@ pub struct Asked {
     pub target: String,
     /// The method.
     pub method: Method,
-    /// Header fields, without Host.
+    /// Header fields, Host among them.
     pub headers: HeaderMap,
     /// Who connects.
     pub from: IpAddr,
@@ -60,13 +60,15 @@ impl Asked {
                 sent += &format!("%{byte:02X}");
             }
         }
+        let named = HeaderValue::from_str(authority).map_err(|e| e.to_string())?;
+        let headers = HeaderMap::from_iter([(header::HOST, named)]);
         Ok(Self {
             https,
             host: host.to_string(),
             port: port.unwrap_or(if https { 443 } else { 80 }),
             target: sent,
             method: Method::GET,
-            headers: HeaderMap::new(),
+            headers,
             from: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         })
     }
@@ -80,6 +82,9 @@ impl Asked {
         let (name, value) = field.split_once(':').ok_or_else(wrong)?;
         let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
         let value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
+        if name == header::HOST {
+            return Err("the host comes from the URL".to_owned());
+        }
         self.headers.append(name, value);
         Ok(())
     }
@@ -104,6 +109,19 @@ impl Asked {
             self.port, listener.name
         );
         Ok((index, Some(note)))
+    }
+
+    /// Its header block, as an HTTP/1.1 client writes it.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
+        for (name, value) in &self.headers {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        head
     }
 
     /// As routing asks: at this listener, from this client.

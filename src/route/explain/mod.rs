@@ -157,7 +157,7 @@ pub fn explain(table: &Table, site: &Site, question: &Question<'_>) -> Explanati
     let rule = decision.rule();
     let toward = match (&decision, verdict.outcome) {
         (Decision::Forward { rule, farm }, Outcome::Forward) => {
-            site.farms.get(farm.0).map(|farm| Toward::new(site, rule, farm, question))
+            site.farms.get(farm.0).map(|farm| Toward::new(rule, farm, question))
         }
         _ => None,
     };

@@ -243,7 +243,7 @@ fn a_farms_settings_are_told() {
     assert_eq!((toward.body_size, toward.timeout_seconds), (Some(7), 9.0));
     assert_eq!(
         (&*toward.host, &*toward.balance, &*toward.affinity),
-        ("a.x", "round_robin", "none")
+        ("a.x:444", "round_robin", "none")
     );
     assert!(toward.told_headers.iter().any(|name| name == "X-Forwarded-For"));
 }

@@ -1,5 +1,6 @@
 //! What goes to a farm: target, port, TLS, timeouts, header fields.
 
+use http::header;
 use serde::{Deserialize, Serialize};
 
 use super::words;
@@ -7,7 +8,7 @@ use crate::{
     route::{Question, Values, rewritten},
     site::{
         Affinity, Balance, ConnectionAuth, Farm, Field, FieldValue, ForwardStyle, HashKey,
-        HeaderChanges, Rule, Server, Site, Verify,
+        HeaderChanges, Rule, Server, Verify,
     },
 };
 
@@ -99,7 +100,7 @@ pub struct ServerTold {
 
 impl Toward {
     /// What `farm` gets of a request that `rule` took.
-    pub(super) fn new(site: &Site, rule: &Rule, farm: &Farm, question: &Question<'_>) -> Self {
+    pub(super) fn new(rule: &Rule, farm: &Farm, question: &Question<'_>) -> Self {
         let values = Values::new(rule, question);
         let new = rewritten(rule, farm, &values).ok().flatten();
         let own = words::target(question);
@@ -108,11 +109,8 @@ impl Toward {
             verify: verify(farm.tls.verify).to_owned(),
             own_ca: farm.tls.ca.is_some(),
         });
-        let listener = site.listeners.get(question.listener);
-        let port = listener.map_or(0, |listener| listener.public_port);
-        let usual = port == if question.https { 443 } else { 80 };
-        let host =
-            if usual { question.host.to_owned() } else { format!("{}:{port}", question.host) };
+        let host = question.headers.get(header::HOST).map(|value| words::text(value.as_bytes()));
+        let host = host.unwrap_or_else(|| question.host.to_owned());
         Self {
             farm: farm.name.to_string(),
             place: farm.place.to_string(),
