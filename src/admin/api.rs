@@ -7,7 +7,7 @@ use log::{info, warn};
 use pingora::protocols::http::ServerSession;
 
 use super::{
-    answer::{Answer, Problem, json},
+    answer::{Answer, Problem, answer as whole, json},
     app::Access,
     context::Context,
     events, explained, guard,
@@ -39,6 +39,7 @@ enum Page {
     Farms,
     Pins,
     Certificates,
+    OpenApi,
 }
 
 /// What can be done.
@@ -57,6 +58,7 @@ impl Route {
             "site" => Self::Read(Page::Site),
             "farms" => Self::Read(Page::Farms),
             "pins" => Self::Read(Page::Pins),
+            "openapi.json" => Self::Read(Page::OpenApi),
             "certificates" => Self::Read(Page::Certificates),
             "drain" => Self::Change(Change::State(State::Drain)),
             "maintain" => Self::Change(Change::State(State::Maintenance)),
@@ -111,6 +113,9 @@ fn read(
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
         Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
         Page::Farms => json(StatusCode::OK, &Farms::of(&live()?.farms)),
+        Page::OpenApi => {
+            whole(StatusCode::OK, "application/json", include_str!("openapi.json").into())
+        }
         Page::Pins => json(StatusCode::OK, &Pins::of(&*live()?)),
         Page::Certificates => {
             json(StatusCode::OK, &Certificates::of(&live()?.site, SystemTime::now()))

@@ -21,6 +21,7 @@ mod hygiene;
 mod identity;
 mod lab;
 mod nginx;
+mod openapi;
 mod passive;
 mod pins;
 mod publish;
