@@ -352,7 +352,9 @@ fn a_browser_drains_watches_and_explains() {
     let outside: Vec<_> = browser.requested();
     let outside: Vec<_> = outside
         .iter()
-        .filter(|url| !url.starts_with(&origin) && !url.starts_with("data:"))
+        .filter(|url| {
+            !url.starts_with(&origin) && !url.starts_with("data:") && !url.starts_with("chrome:")
+        })
         .collect();
     assert!(outside.is_empty(), "{outside:?}");
     // A refused order is a failed request, which Chromium notes; nothing else may be there.
