@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod events;
 pub mod farm;
 pub mod forward;
 pub mod guard;

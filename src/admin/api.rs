@@ -7,10 +7,11 @@ use log::{info, warn};
 use pingora::protocols::http::ServerSession;
 
 use super::{
-    answer::{Answer, Problem, json},
+    answer::{Answer, Problem, answer as whole, json},
     app::Access,
     context::Context,
-    explained, guard,
+    events, explained, guard,
+    inventory::{Certificates, Farms, Pins, Site},
     view::{Done, OrderBody, Servers},
 };
 use crate::farm::{Order, State};
@@ -31,8 +32,14 @@ enum Route {
 /// What can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
+    Events,
     Explain,
     Servers,
+    Site,
+    Farms,
+    Pins,
+    Certificates,
+    OpenApi,
 }
 
 /// What can be done.
@@ -45,8 +52,14 @@ enum Change {
 impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path.strip_prefix(PREFIX)? {
+            "events" => Self::Read(Page::Events),
             "explain" => Self::Read(Page::Explain),
             "servers" => Self::Read(Page::Servers),
+            "site" => Self::Read(Page::Site),
+            "farms" => Self::Read(Page::Farms),
+            "pins" => Self::Read(Page::Pins),
+            "openapi.json" => Self::Read(Page::OpenApi),
+            "certificates" => Self::Read(Page::Certificates),
             "drain" => Self::Change(Change::State(State::Drain)),
             "maintain" => Self::Change(Change::State(State::Maintenance)),
             "reload" => Self::Change(Change::Reload),
@@ -88,17 +101,25 @@ fn read(
     let request = session.req_header();
     allows(&request.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
     if access.to_read {
-        guard::knows_token(&request.headers, &access.token)?;
+        guard::may_read(&request.headers, &access.token)?;
     }
+    let live = || context.live().ok_or_else(starting);
     Ok(match page {
+        Page::Events => events::answer(&context.events, request.uri.query())?,
         Page::Explain => {
-            let text = "Frontgate is still starting";
-            let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, text);
-            let live = context.live().ok_or_else(starting)?;
             let query = request.uri.query().unwrap_or_default();
-            json(StatusCode::OK, &explained::answer(&live, query)?)
+            json(StatusCode::OK, &explained::answer(&*live()?, query)?)
         }
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
+        Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
+        Page::Farms => json(StatusCode::OK, &Farms::of(&live()?.farms)),
+        Page::OpenApi => {
+            whole(StatusCode::OK, "application/json", include_str!("openapi.json").into())
+        }
+        Page::Pins => json(StatusCode::OK, &Pins::of(&*live()?)),
+        Page::Certificates => {
+            json(StatusCode::OK, &Certificates::of(&live()?.site, SystemTime::now()))
+        }
     })
 }
 
@@ -122,7 +143,11 @@ async fn change(
     }
 }
 
-fn allows(method: &Method, known: &[Method], told: &'static str) -> Result<(), Problem> {
+fn starting() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting")
+}
+
+pub(super) fn allows(method: &Method, known: &[Method], told: &'static str) -> Result<(), Problem> {
     if known.contains(method) {
         return Ok(());
     }
@@ -144,8 +169,7 @@ async fn order(
         return Err(bad(fault));
     }
     if context.farms.list().is_empty() {
-        let text = "Frontgate is still starting";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
+        return Err(starting());
     }
     let why = body.why.as_deref().map(str::trim).filter(|why| !why.is_empty());
     let order = Order {
@@ -168,9 +192,6 @@ async fn order(
         Ok(done) => {
             let kept = if done.kept { "kept across restarts" } else { "NOT kept across restarts" };
             info!("admin: {told}; {} servers, {kept}", done.changed.len());
-            for farm in &done.without_servers {
-                warn!("farm {farm}: no healthy server is left that takes new clients");
-            }
             Ok(json(StatusCode::OK, &Done::from(done)))
         }
         Err(unknown) => {
@@ -181,7 +202,7 @@ async fn order(
 }
 
 /// The body of a request, within bounds.
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
+pub(super) async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
     let mut all = Vec::new();
     loop {
         match session.read_request_body().await {
@@ -203,6 +224,7 @@ mod tests {
     #[test]
     fn paths_lead_to_routes() {
         let state = |state| Some(Route::Change(Change::State(state)));
+        assert_eq!(Route::of("/api/v1/events"), Some(Route::Read(Page::Events)));
         assert_eq!(Route::of("/api/v1/servers"), Some(Route::Read(Page::Servers)));
         assert_eq!(Route::of("/api/v1/explain"), Some(Route::Read(Page::Explain)));
         assert_eq!(Route::of("/api/v1/reload"), Some(Route::Change(Change::Reload)));

@@ -3,14 +3,14 @@
 use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession};
 
 use super::{
     answer::{Answer, text},
     api,
     context::Context,
-    guard, health,
+    guard, health, page,
 };
 use crate::site::Token;
 
@@ -45,16 +45,21 @@ pub(super) struct Visit {
     pub(super) peer: Peer,
 }
 
+impl Visit {
+    /// Whether the request is for this address.
+    pub(super) fn is_known_host(&self, headers: &HeaderMap) -> bool {
+        let hosts = self.app.hosts.as_ref();
+        hosts.is_none_or(|hosts| guard::knows_host(hosts, self.peer.local, headers))
+    }
+}
+
 #[async_trait]
 impl ServeHttp for Visit {
     async fn response(&self, session: &mut ServerSession) -> Answer {
         session.set_keepalive(None);
-        let App { context, hosts, api } = &*self.app;
+        let App { context, api, .. } = &*self.app;
         let request = session.req_header();
-        if !hosts
-            .as_ref()
-            .is_none_or(|hosts| guard::knows_host(hosts, self.peer.local, &request.headers))
-        {
+        if !self.is_known_host(&request.headers) {
             return text(StatusCode::MISDIRECTED_REQUEST, "this Host is not served here\n");
         }
         let path = request.uri.path();
@@ -63,6 +68,7 @@ impl ServeHttp for Visit {
         }
         match (api, path.starts_with(api::PREFIX)) {
             (Some(access), true) => api::answer(session, access, context, &self.peer.from).await,
+            (Some(access), false) => page::answer(session, access, context).await,
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }
     }

@@ -1,7 +1,7 @@
 //! Asking a running Frontgate, for commands.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
     time::Duration,
@@ -15,6 +15,14 @@ use crate::site::{AdminAddress, Token};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer that is read: a thousand servers take half a megabyte.
 const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// Longest silence of a stream: three of its heartbeats.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// What can be read and written.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +72,36 @@ impl Ask<'_> {
         let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("no HTTP answer") };
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
         Ok((status.context("no HTTP status")?, body.to_owned()))
+    }
+
+    /// Asks for a stream: the status, and what comes behind the header of the answer.
+    ///
+    /// # Errors
+    /// Nobody listens there, or what answers is not HTTP.
+    pub fn stream(&self, address: &AdminAddress) -> anyhow::Result<(u16, Box<dyn BufRead>)> {
+        let stream: Box<dyn Stream> = match address {
+            AdminAddress::Tcp(socket) => {
+                let stream = TcpStream::connect_timeout(socket, PATIENCE)
+                    .map_err(|e| unreachable(address, &e))?;
+                stream.set_read_timeout(Some(SILENCE))?;
+                Box::new(stream)
+            }
+            AdminAddress::Unix(path) => {
+                let stream = UnixStream::connect(path).map_err(|e| unreachable(address, &e))?;
+                stream.set_read_timeout(Some(SILENCE))?;
+                Box::new(stream)
+            }
+        };
+        let mut stream = BufReader::new(stream);
+        stream.get_mut().write_all(self.request().as_bytes())?;
+        let mut status = String::new();
+        stream.read_line(&mut status)?;
+        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let mut line = String::new();
+        while stream.read_line(&mut line)? > 2 {
+            line.clear();
+        }
+        Ok((status.context("no HTTP status")?, Box::new(stream)))
     }
 
     fn request(&self) -> String {

@@ -1,15 +1,25 @@
 //! What the admin side knows, and can do.
 
-use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use log::{info, warn};
+use tokio::sync::Semaphore;
 
-use super::reloading::{ReloadAsked, Reloads};
+use super::{
+    history::History,
+    reloading::{Asks, ReloadAsked},
+    reloads::{Reload, Reloads},
+    stream::STREAMS,
+};
 use crate::{
+    events::Events,
     farm::Farms,
     forward::{Current, Live},
     site::{Admin, Token},
@@ -23,21 +33,38 @@ pub struct Context {
     store: Arc<Store>,
     /// What serves, once it does.
     current: OnceLock<Arc<Current>>,
+    pub(super) reloads: Reloads,
+    pub(super) history: History,
+    pub(super) events: Events,
+    /// Places for streams of events.
+    pub(super) streams: Arc<Semaphore>,
     /// Reloads that were asked for.
-    pub(super) asked: Reloads,
+    pub(super) asked: Asks,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
 
 impl Context {
+    /// Time between two calls of [`Context::tick`].
+    pub const TICK: std::time::Duration = super::history::TICK;
+
     /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
-    pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
+    pub fn new(
+        ready: Arc<AtomicBool>,
+        farms: Arc<Farms>,
+        store: Arc<Store>,
+        events: Events,
+    ) -> Self {
         Self {
             ready,
             farms,
             store,
+            events,
+            streams: Arc::new(Semaphore::new(STREAMS)),
             current: OnceLock::new(),
-            asked: Reloads::default(),
+            reloads: Reloads::default(),
+            history: History::default(),
+            asked: Asks::default(),
             made: Mutex::default(),
         }
     }
@@ -47,9 +74,26 @@ impl Context {
         let _ = self.current.set(current.clone());
     }
 
+    /// Keeps what came of a start or a reload.
+    pub fn reloaded(&self, reload: Reload) {
+        self.reloads.keep(reload);
+    }
+
+    /// Notes what every server did since the last time; to be called every
+    /// [`Context::TICK`].
+    pub fn tick(&self) {
+        self.history.note(&self.farms.list());
+    }
+
     /// The snapshot that serves; `None` while Frontgate is still starting.
     pub(super) fn live(&self) -> Option<Arc<Live>> {
         self.current.get().map(|current| current.load())
+    }
+
+    /// Waits until no stream of events is open, but not longer: for the end of the program.
+    pub async fn streams_ended(&self, patience: Duration) {
+        let all = self.streams.acquire_many(u32::try_from(STREAMS).unwrap_or(1));
+        let _ = tokio::time::timeout(patience, all).await;
     }
 
     /// The next one that asks for a reload.

@@ -102,20 +102,20 @@ impl ReloadAsked {
 
 /// The way from the API to the one loop that reloads.
 #[derive(Debug)]
-pub(super) struct Reloads {
+pub(super) struct Asks {
     ask: mpsc::Sender<ReloadAsked>,
     asked: Mutex<mpsc::Receiver<ReloadAsked>>,
 }
 
-impl Default for Reloads {
+impl Default for Asks {
     fn default() -> Self {
         let (ask, asked) = mpsc::channel(WAITING);
         Self { ask, asked: Mutex::new(asked) }
     }
 }
 
-impl Reloads {
-    /// The next one that asks; never, once [`Reloads::close`] was called.
+impl Asks {
+    /// The next one that asks; never, once [`Asks::close`] was called.
     pub(super) async fn next(&self) -> ReloadAsked {
         match self.asked.lock().await.recv().await {
             Some(asked) => asked,
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_asks_gets_the_answer_of_its_reload() {
-        let reloads = Reloads::default();
+        let reloads = Asks::default();
         let findings = Findings::default();
         let serve = async {
             let asked = reloads.next().await;
@@ -175,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_a_frontgate_that_stops() {
-        let reloads = Reloads::default();
+        let reloads = Asks::default();
         let (early, ()) = tokio::join!(reloads.ask(JO, "test"), reloads.close());
         assert_eq!(early.unwrap_err().error, "Frontgate is stopping");
         let late = reloads.ask(JO, "test").await.unwrap_err();
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_no_sense_reloads_nothing() {
-        let reloads = Reloads::default();
+        let reloads = Asks::default();
         for body in ["", "{}", r#"{"who":" "}"#, r#"{"who":"a\nb"}"#, r#"{"who":"a","x":1}"#] {
             let refused = reloads.ask(body.as_bytes(), "test").await.unwrap_err();
             assert_eq!(refused.status, 400, "{body}");

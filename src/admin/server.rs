@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     app::{Access, App, Peer, Visit},
     context::Context,
+    stream::Caller,
 };
 use crate::{
     listen::bind,
@@ -155,9 +156,13 @@ async fn accept_all(door: Door, app: Arc<App>, mut shutdown: ShutdownWatch) {
         // time, and when all places are taken the newest is closed, not made to wait.
         // Test: idle_connections_do_not_silence_the_health_listener
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (visit, shutdown) = (Arc::new(Visit { app: app.clone(), peer }), shutdown.clone());
+        let caller = Arc::new(Caller::new(Visit { app: app.clone(), peer }));
+        let shutdown = shutdown.clone();
         tokio::spawn(async move {
-            let _ = timeout(PATIENCE, visit.process_new(stream, &shutdown)).await;
+            let mut work = caller.process_new(stream, &shutdown);
+            if timeout(PATIENCE, &mut work).await.is_err() && caller.streams() {
+                work.await;
+            }
             drop(place);
         });
     }

@@ -55,6 +55,35 @@ impl AdminArgs {
     }
 }
 
+impl AdminArgs {
+    /// Whom to ask, for commands that only read: the token matters only where other machines reach
+    /// the admin side, so it may be missing.
+    pub(super) fn reading(&self) -> Result<(Vec<AdminAddress>, Option<Token>), Failed> {
+        if self.token_file.is_none()
+            && !self.addresses.is_empty()
+            && self.addresses.iter().all(AdminAddress::is_local)
+        {
+            return Ok((self.addresses.clone(), None));
+        }
+        let configured = match (&self.token_file, self.addresses.is_empty()) {
+            (Some(_), false) => None,
+            _ => Some(configured(self.config.as_deref())?),
+        };
+        let addresses = match (self.addresses.is_empty(), &configured) {
+            (true, Some(admin)) => vec![admin.listen.clone()],
+            _ => self.addresses.clone(),
+        };
+        let file = self.token_file.as_ref();
+        let file = file.or_else(|| configured.as_ref().map(|admin| &admin.token_file));
+        let token = token(file.map_or(Path::new(""), PathBuf::as_path));
+        let needed = self.token_file.is_some() || !addresses.iter().all(AdminAddress::is_local);
+        match token {
+            Err(failed) if needed => Err(failed),
+            token => Ok((addresses, token.ok())),
+        }
+    }
+}
+
 /// The admin side of the configuration. Errors elsewhere in the file do not matter: the running
 /// Frontgate serves its last good site.
 fn configured(path: Option<&Path>) -> Result<Admin, Failed> {

@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod check;
+mod events;
 mod healthcheck;
 pub mod lab;
 mod order;
@@ -30,6 +31,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Take a server out gently: no new clients; those it has stay
     Drain(order::OrderArgs),
+    /// Tell what changed: servers up and down, drains, reloads, certificates that expire
+    Events(events::EventsArgs),
     /// Ask a running Frontgate whether it is ready (for containers and keepalived)
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Run Frontgate in front of simulated Front Ends
@@ -64,6 +67,7 @@ pub fn main() -> i32 {
     let code = match Cli::parse_from(old_hands(std::env::args_os().collect())).command {
         Command::Check(args) => check::run(args),
         Command::Drain(args) => order::run("drain", &args),
+        Command::Events(args) => events::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Lab(args) => {
             start_log("warn");

@@ -152,6 +152,10 @@ codes! {
         "Rules do not touch headers that frame messages (`Connection`, `Content-Length`, `Expect`, `Transfer-Encoding`, `Upgrade` …), `Host` (the farm's `host` does that), or those that sign in (`Authorization`, `WWW-Authenticate`): changed by hand they would mix up requests or identities. Values are one line.";
     PAGE "E064" "page cannot be used"
         "The file of a `respond` is missing, unreadable or larger than 1 MiB.";
+    EVENT_COMMAND "E070" "command for events cannot be run"
+        "The file of `events.command` is missing, not a file, or not executable. It is run without arguments and gets the event on standard input.";
+    WEBHOOK "E071" "bad webhook"
+        "`events.webhook` is a URL with https, or with http, without user name. With https the certificate is verified, so the host is a name and not an IP address.";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"
@@ -190,6 +194,8 @@ codes! {
         "Two farms of one host write a cookie of the same name and have no server in common, so each of them throws away what the other one wrote, and no client keeps its server. Use two names. Farms over the same servers (`same_as`) may share a name, and then a client is on the same server in all of them.";
     SCHEME_GAP "W019" "condition is not asked on plain http"
         "A `redirect` or `respond` with conditions is on https alone, the default, and another rule of the same host and path is on plain http too: there the conditions are not asked. A `deny` is on both by default.";
+    PLAIN_WEBHOOK "W030" "events travel unencrypted"
+        "The webhook is http and leads to another machine. Events tell names of servers, farms and administrators to anyone on the way.";
 }
 
 /// The reference page, in Markdown.

@@ -46,6 +46,11 @@ impl Addresses {
         self.lookup.send_replace(if found { Lookup::Found } else { Lookup::Failed });
     }
 
+    /// Whether the first lookup is under way.
+    pub(crate) fn is_pending(&self) -> bool {
+        *self.lookup.borrow() == Lookup::Pending
+    }
+
     /// Returns when the name was looked up once, successfully or not.
     pub(crate) async fn wait_for_lookup(&self) {
         self.wait_for(|lookup| lookup != Lookup::Pending).await;

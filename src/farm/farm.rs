@@ -13,6 +13,7 @@ use super::{
     affinity::Sources,
     balance::{Dice, Selector},
     cookie::Cookies,
+    emptiness::Emptiness,
     passive::{Failure, Standing, room},
     queue::Queue,
     server::Server,
@@ -34,6 +35,7 @@ pub(super) struct Kept {
     pub(super) queue: Arc<Queue>,
     pub(super) sources: Sources,
     pub(super) dice: Dice,
+    pub(super) emptiness: Emptiness,
     /// One server at a time is put out, so that no two of them are the last that may go.
     ejecting: Mutex<()>,
 }

@@ -23,7 +23,10 @@ use super::{
     resolve::keep_resolved,
     server::Server,
 };
-use crate::site::{self, Site};
+use crate::{
+    events::Events,
+    site::{self, Site},
+};
 
 /// How often everything is brought up to date that goes by time alone.
 const PULSE: Duration = Duration::from_millis(500);
@@ -37,6 +40,7 @@ pub struct Farms {
     connector: Arc<TransportConnector>,
     tasks: Arc<AtomicUsize>,
     pub(super) orders: Orders,
+    events: Events,
     list: ArcSwap<Vec<Arc<Farm>>>,
 }
 
@@ -62,8 +66,15 @@ impl Farms {
             connector: Arc::new(TransportConnector::new(None)),
             tasks: Arc::default(),
             orders,
+            events: Events::default(),
             list: ArcSwap::default(),
         }
+    }
+
+    /// What changes is told here.
+    #[must_use]
+    pub fn telling(self, events: Events) -> Self {
+        Self { events, ..self }
     }
 
     /// The farms that run, in the order of the latest site.
@@ -178,7 +189,8 @@ impl Farms {
     }
 
     fn greet(&self, farm: &site::Farm, spec: &site::Server, kept: &Kept) -> Tended {
-        let server = Arc::new(Server::new(farm, spec.clone(), kept.queue.clone()));
+        let server = Server::new(farm, spec.clone(), kept.queue.clone(), self.events.clone());
+        let server = Arc::new(server);
         if let Some(order) = self.orders.get(&(farm.name.clone(), spec.name.clone())) {
             server.recall(order);
         }
@@ -228,6 +240,7 @@ async fn keep_pulse(running: Arc<Mutex<HashMap<Arc<str>, Running>>>) {
             farm.servers.iter().for_each(|server| server.pulse(PULSE, now));
             // Places also come free when a server comes back or may take more than before.
             farm.kept.queue.pump();
+            farm.watch(now);
         }
     }
 }

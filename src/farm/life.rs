@@ -11,16 +11,15 @@ use super::{
     state::{Order, State},
     warmth::Warmth,
 };
-use crate::site;
+use crate::{events::code, site};
 
 impl Server {
-    /// Takes an order, or that there is none any more; logs a change. Whoever says `ready` wants
+    /// Takes an order, or that there is none any more; tells a change. Whoever says `ready` wants
     /// the server back: what live traffic said before is forgotten.
     pub(crate) fn obey(&self, order: Option<Arc<Order>>) {
-        let told = order.as_ref().map_or_else(|| "ready".to_owned(), |order| order.told());
-        let changed = self.ordered.obey(order);
+        let changed = self.ordered.obey(order.clone());
         if changed {
-            log::info!(target: LOG, "farm {}: server {} is {told}", self.farm, self.name());
+            self.tell_order(order.as_deref());
         }
         if self.state() == State::Ready {
             let out = !self.standing().takes();
@@ -72,21 +71,33 @@ impl Server {
         self.warmth.begin(Instant::now());
     }
 
+    fn tell_order(&self, order: Option<&Order>) {
+        let code = match self.state() {
+            State::Ready => code::SERVER_READY,
+            State::Drain => code::SERVER_DRAINED,
+            State::Maintenance => code::SERVER_MAINTENANCE,
+        };
+        let told = order.map_or_else(|| "ready".to_owned(), Order::told);
+        let news = self.news(code, &format!("is {told}"));
+        let who = order.map(|order| &*order.who);
+        let why = order.and_then(|order| order.why.as_deref());
+        self.events().tell(news.with("who", who).with("why", why));
+    }
+
     fn tell(&self, event: Option<passive::Event>) {
-        let (farm, name) = (&self.farm, self.name());
-        match event {
+        let news = match event {
             Some(passive::Event::Ejected(out, why)) => {
-                let out = humantime::format_duration(out);
-                log::warn!(target: LOG, "farm {farm}: server {name} is out for {out}: {why}");
+                let told = format!("is out for {}: {why}", humantime::format_duration(out));
+                let news = self.news(code::SERVER_EJECTED, &told);
+                news.with("reason", &*why).with("seconds", out.as_secs())
             }
             Some(passive::Event::Retried) => {
                 self.warm_up();
-                log::info!(target: LOG, "farm {farm}: server {name} is tried again");
+                self.news(code::SERVER_RETRIED, "is tried again")
             }
-            Some(passive::Event::Returned) => {
-                log::info!(target: LOG, "farm {farm}: server {name} is back");
-            }
-            None => {}
-        }
+            Some(passive::Event::Returned) => self.news(code::SERVER_RETURNED, "is back"),
+            None => return,
+        };
+        self.events().tell(news);
     }
 }

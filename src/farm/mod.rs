@@ -19,6 +19,7 @@ mod balance;
 mod choose;
 mod command;
 mod cookie;
+mod emptiness;
 #[allow(clippy::module_inception)]
 mod farm;
 mod farms;

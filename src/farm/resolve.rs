@@ -2,10 +2,8 @@
 
 use std::{collections::HashSet, io, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{
-    jitter::spread,
-    server::{LOG, Server},
-};
+use super::{jitter::spread, server::Server};
+use crate::events::code;
 
 /// How often each name is looked up.
 pub const RESOLVE_EVERY: Duration = Duration::from_secs(30);
@@ -15,7 +13,6 @@ pub(crate) async fn keep_resolved(server: Arc<Server>, name: Arc<str>) {
     let mut failing = false;
     for round in 0u64.. {
         let found = lookup(&name).await;
-        let what = format!("server {} ({name})", server.name());
         let known = server.addresses().to_vec();
         let (news, fails) = compare(&known, found, failing);
         failing = fails;
@@ -23,15 +20,20 @@ pub(crate) async fn keep_resolved(server: Arc<Server>, name: Arc<str>) {
             News::Same => {}
             News::Addresses(addresses) => {
                 if !known.is_empty() {
-                    log::info!(target: LOG, "{what} has new addresses: {addresses:?}");
+                    let what = format!("({name}) has new addresses: {addresses:?}");
+                    let addresses: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+                    let news = server.news(code::SERVER_ADDRESSES, &what);
+                    server.events().tell(news.with("addresses", addresses));
                 }
                 server.resolved(Ok(addresses));
             }
             News::Never => server.resolved(Err("name does not resolve".into())),
-            News::Stopped(why) => log::warn!(
-                target: LOG,
-                "{what} does not resolve any more ({why}); keeping its last addresses"
-            ),
+            News::Stopped(why) => {
+                let what = format!("({name}) does not resolve any more ({why})");
+                let what = format!("{what}; keeping its last addresses");
+                let news = server.news(code::SERVER_NAME_LOST, &what);
+                server.events().tell(news.with("reason", why));
+            }
         }
         let pause = if server.addresses().is_empty() { retry(round) } else { RESOLVE_EVERY };
         tokio::time::sleep(spread(pause, server.id(), round)).await;

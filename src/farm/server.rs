@@ -24,7 +24,10 @@ use super::{
     state::{Order, Ordered, State},
     warmth::Warmth,
 };
-use crate::site;
+use crate::{
+    events::{Events, News, code},
+    site,
+};
 
 /// One Front End while Frontgate runs. Cheap to read: health is one atomic.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub struct Server {
     load: Load,
     /// Requests that wait for a place in its farm.
     pub(super) queue: Arc<Queue>,
+    /// Where its changes are told.
+    events: Events,
 }
 
 /// What a server is doing, for people.
@@ -69,7 +74,12 @@ pub struct ServerStatus {
 }
 
 impl Server {
-    pub(crate) fn new(farm: &site::Farm, spec: site::Server, queue: Arc<Queue>) -> Self {
+    pub(crate) fn new(
+        farm: &site::Farm,
+        spec: site::Server,
+        queue: Arc<Queue>,
+        events: Events,
+    ) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let addresses = Addresses::new(&spec.address);
         let resolved = !addresses.known().is_empty();
@@ -90,6 +100,7 @@ impl Server {
             warmth: Warmth::default(),
             load: Load::default(),
             queue,
+            events,
         }
     }
 
@@ -234,6 +245,11 @@ impl Server {
         self.addresses.wait_for_lookup().await;
     }
 
+    /// Whether its name is being looked up for the first time.
+    pub(super) fn is_looked_up_first(&self) -> bool {
+        self.addresses.is_pending()
+    }
+
     /// Returns when there is an address; at once from then on.
     pub(crate) async fn has_address(&self) {
         self.addresses.wait_for_one().await;
@@ -267,7 +283,7 @@ impl Server {
         self.change(|health| health.with_probes(farm.probes.len(), SystemTime::now()));
     }
 
-    /// Takes what a probe saw (numbered from 0) into account; logs a change of state.
+    /// Takes what a probe saw (numbered from 0) into account; tells a change of state.
     pub(crate) fn probed(&self, probe: usize, outcome: Outcome, thresholds: Thresholds) {
         let now = SystemTime::now();
         self.change(|health| health.observe(probe + 1, outcome, thresholds, now));
@@ -287,27 +303,32 @@ impl Server {
         let (next, event) = step(health.clone());
         self.available.store(next.available(), Ordering::Relaxed);
         *health = next;
-        // Still under the lock, so that two changes are logged in their order.
-        match &event {
-            Some(event @ Event::Down(_)) => log::warn!(target: LOG, "{}", self.line(event)),
-            Some(event @ Event::Up(_)) => {
+        // Still under the lock, so that two changes are told in their order.
+        match event {
+            Some(Event::Down(reason)) => {
+                let news = self.news(code::SERVER_DOWN, &format!("is down: {reason}"));
+                self.events.tell(news.with("reason", &*reason));
+            }
+            Some(Event::Up(after)) => {
                 self.warm_up();
-                log::info!(target: LOG, "{}", self.line(event));
+                let seconds = after.as_secs();
+                let after = humantime::format_duration(Duration::from_secs(seconds));
+                let news = self.news(code::SERVER_UP, &format!("is up again after {after}"));
+                self.events.tell(news.with("seconds", seconds));
             }
             None => {}
         }
     }
 
-    fn line(&self, event: &Event) -> String {
+    /// Something happened to it; `what` goes on after its name.
+    pub(super) fn news(&self, code: &'static code::Code, what: &str) -> News {
         let Self { farm, name, .. } = self;
-        match event {
-            Event::Down(reason) => format!("farm {farm}: server {name} is down: {reason}"),
-            Event::Up(after) => {
-                let after = std::time::Duration::from_secs(after.as_secs());
-                let after = humantime::format_duration(after);
-                format!("farm {farm}: server {name} is up again after {after}")
-            }
-        }
+        News::new(code, format!("farm {farm}: server {name} {what}")).server(farm, name)
+    }
+
+    /// Where its changes are told.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -323,25 +344,33 @@ pub(crate) const LOG: &str = "frontgate::farm";
 mod tests {
     use std::time::Duration;
 
-    use super::super::testing::{farm, named, server};
+    use super::super::testing::{farm, greeted, named, server};
     use super::*;
 
     #[test]
     fn lines_name_farm_server_reason_and_time() {
         let server = server("fe01");
-        let down = Event::Down("connect refused".into());
-        assert_eq!(server.line(&down), "farm lyncweb: server fe01 is down: connect refused");
-        let up = Event::Up(Duration::from_millis(42_700));
-        assert_eq!(server.line(&up), "farm lyncweb: server fe01 is up again after 42s");
-        let up = Event::Up(Duration::from_secs(3 * 3600 + 5));
-        assert_eq!(server.line(&up), "farm lyncweb: server fe01 is up again after 3h 5s");
+        let told = |event| {
+            server.change(|health| (health, Some(event)));
+            let told = server.events.latest(1).remove(0);
+            assert_eq!(told.farm.as_deref(), Some("lyncweb"));
+            assert_eq!(told.server.as_deref(), Some("fe01"));
+            (told.code.to_string(), told.text.clone(), told.details.clone())
+        };
+        let (code, text, details) = told(Event::Down("connect refused".into()));
+        assert_eq!((&*code, &details["reason"]), ("server_down", &"connect refused".into()));
+        assert_eq!(text, "farm lyncweb: server fe01 is down: connect refused");
+        let (code, text, details) = told(Event::Up(Duration::from_millis(42_700)));
+        assert_eq!((&*code, &details["seconds"]), ("server_up", &42.into()));
+        assert_eq!(text, "farm lyncweb: server fe01 is up again after 42s");
+        let (_, text, _) = told(Event::Up(Duration::from_secs(3 * 3600 + 5)));
+        assert_eq!(text, "farm lyncweb: server fe01 is up again after 3h 5s");
     }
 
     #[test]
     fn equal_addresses_are_two_backends_and_a_weight_is_no_identity() {
         let farm = farm("lyncweb", &["one", "two"]);
-        let [one, two] =
-            [0, 1].map(|i| Arc::new(Server::new(&farm, farm.servers[i].clone(), Arc::default())));
+        let [one, two] = [0, 1].map(|i| Arc::new(greeted(&farm, farm.servers[i].clone())));
         assert_ne!(one.backend(), two.backend());
         let before = one.backend();
         one.update(&farm, site::Server { weight: 7, ..farm.servers[0].clone() });
@@ -352,7 +381,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_has_no_addresses_and_no_traffic_until_it_resolved() {
         let farm = farm("lyncweb", &["one"]);
-        let server = Server::new(&farm, named("fe01.labs.local"), Arc::default());
+        let server = greeted(&farm, named("fe01.labs.local"));
         assert!(server.addresses().is_empty() && !server.healthy());
         assert_eq!(server.status().reason.as_deref(), Some("name is not resolved yet"));
         server.resolved(Err("name does not resolve".into()));

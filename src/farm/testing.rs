@@ -55,7 +55,12 @@ pub(crate) fn server(name: &str) -> Arc<Server> {
 
 pub(crate) fn server_weighing(name: &str, weight: u32) -> Arc<Server> {
     let farm = Farm { probes: vec![tcp(9)], ..farm("lyncweb", &[name]) };
-    Arc::new(Server::new(&farm, Spec { weight, ..farm.servers[0].clone() }, Arc::default()))
+    Arc::new(greeted(&farm, Spec { weight, ..farm.servers[0].clone() }))
+}
+
+/// A server that nobody looks after.
+pub(crate) fn greeted(farm: &Farm, spec: Spec) -> Server {
+    Server::new(farm, spec, Arc::default(), Default::default())
 }
 
 /// The server that the next request gets, or none.

@@ -65,6 +65,7 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
             token: None,
             token_file: "/nowhere".into(),
         },
+        receivers: Default::default(),
         state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: Shutdown { delay: second, drain: second },

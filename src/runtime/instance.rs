@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -18,14 +18,15 @@ use tokio::sync::Mutex;
 
 use super::{
     build::{Builder, proxy},
+    certificates::{Certificates, keep_looking},
     reload::reload,
     signals::{Order, Signals},
     stop::stop,
     watch::Watch,
 };
 use crate::{
-    admin,
-    config::code,
+    admin, config,
+    events::{Delivery, Events, News, code},
     farm::{Farms, Orders},
     forward::{Current, Forward, Live},
     listen::{self, Connections, Running},
@@ -38,6 +39,9 @@ use crate::{
 /// Rules that are told at start, so that ten thousand do not drown the rest.
 const TOLD: usize = 100;
 
+/// How long the end waits for the last events to arrive.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// One running Frontgate.
 pub(super) struct Instance {
     /// The configuration file.
@@ -47,7 +51,11 @@ pub(super) struct Instance {
     /// Ready for traffic: told by `/readyz`.
     pub(super) ready: Arc<AtomicBool>,
     /// What the admin side knows.
-    context: Arc<admin::Context>,
+    pub(super) context: Arc<admin::Context>,
+    /// Where changes are told.
+    pub(super) events: Events,
+    delivery: Delivery,
+    certificates: Arc<Certificates>,
     builder: Builder,
     proxy: Arc<HttpProxy<Forward>>,
     running: std::sync::Mutex<HashMap<SocketAddr, Running>>,
@@ -64,10 +72,12 @@ impl Instance {
         }
         let log = AccessLog::open(&site.access_log).context("access log")?;
         let store = open_store(&site);
-        let farms = Arc::new(Farms::with_orders(Orders::load(store.clone())));
+        let events = Events::default();
+        let farms = Farms::with_orders(Orders::load(store.clone())).telling(events.clone());
+        let farms = Arc::new(farms);
         let builder = Builder::new(farms.clone());
         let ready = Arc::new(AtomicBool::new(false));
-        let context = Arc::new(admin::Context::new(ready.clone(), farms, store));
+        let context = Arc::new(admin::Context::new(ready.clone(), farms, store, events.clone()));
         let admin = admin::start(&site.admin, &context)?;
         let prepared = builder.prepare(&site)?;
         let current = Arc::new(Current::new(builder.live(site.clone(), prepared).await, log));
@@ -80,6 +90,9 @@ impl Instance {
             connections: Arc::default(),
             ready,
             context,
+            delivery: Delivery::start(&events, &site.receivers),
+            events,
+            certificates: Arc::default(),
             builder,
             running: std::sync::Mutex::default(),
             admin: Mutex::new(admin),
@@ -88,6 +101,8 @@ impl Instance {
             instance.accept(listener, socket)?;
         }
         instance.ready.store(true, Ordering::Release);
+        started(&instance.events, &site);
+        instance.certificates.look(&site, &instance.events);
         for rule in site.rules.iter().take(TOLD) {
             info!("published: {} ({})", rule.name, rule.place);
         }
@@ -100,6 +115,10 @@ impl Instance {
     /// Serves until a signal asks to stop; reloads meanwhile. Returns the exit code.
     pub(super) async fn serve(&self, mut signals: Signals, mut files: Watch) -> i32 {
         let sweeping = tokio::spawn(sweep(self.builder.pins.clone()));
+        let noting = tokio::spawn(note(self.context.clone()));
+        let looking =
+            keep_looking(self.certificates.clone(), self.current.clone(), self.events.clone());
+        let looking = tokio::spawn(looking);
         let mut asked = None;
         let order = loop {
             let mut waiting = None;
@@ -148,6 +167,13 @@ impl Instance {
         self.context.no_more_reloads().await;
         let code = stop(self, order, &mut signals).await;
         sweeping.abort();
+        noting.abort();
+        looking.abort();
+        self.delivery.finish(FAREWELL).await;
+        for running in self.admin.lock().await.drain(..) {
+            running.close().await;
+        }
+        self.context.streams_ended(FAREWELL).await;
         self.current.log.close();
         code
     }
@@ -161,6 +187,8 @@ impl Instance {
         match self.prepare(&old, site, &mut closed).await {
             Ok((live, sockets)) => {
                 self.current.store(live);
+                self.delivery.follow(&site.receivers);
+                self.certificates.look(site, &self.events);
                 for (listener, socket) in sockets {
                     self.accept(listener, socket)?;
                 }
@@ -242,7 +270,9 @@ impl Instance {
             if let Err(error) = back {
                 // Somebody took the address in between. Not ready, so that this is seen.
                 self.ready.store(false, Ordering::Release);
-                error!("listener {name} is lost: {error:#}; restart when the address is free");
+                let text =
+                    format!("listener {name} is lost: {error:#}; restart when the address is free");
+                self.events.tell(News::new(code::LISTENER_LOST, text).with("listener", &*name));
             }
         }
     }
@@ -295,11 +325,40 @@ impl Instance {
     }
 }
 
+fn started(events: &Events, site: &Site) {
+    let version = env!("CARGO_PKG_VERSION");
+    let news = News::new(code::STARTED, format!("started: Frontgate {version}, {}", told(site)));
+    events.tell(measured(news, site).with("version", version));
+}
+
+/// What there is of a site, for people.
+pub(super) fn told(site: &Site) -> String {
+    format!(
+        "{} listeners, {} farms, {} rules; site {}",
+        site.listeners.len(),
+        site.farms.len(),
+        site.rules.len(),
+        short(&site.fingerprint)
+    )
+}
+
+/// The same for programs.
+pub(super) fn measured(news: News, site: &Site) -> News {
+    news.with("listeners", site.listeners.len())
+        .with("farms", site.farms.len())
+        .with("rules", site.rules.len())
+        .with("site", short(&site.fingerprint))
+}
+
+pub(super) fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..12).unwrap_or(fingerprint)
+}
+
 /// The state directory. Frontgate runs without one, but says what that means.
 fn open_store(site: &Site) -> Arc<Store> {
     let (store, usable) = Store::open(&site.state_dir);
     if let Err(error) = usable {
-        let (code, dir) = (code::NOTHING_KEPT, site.state_dir.display());
+        let (code, dir) = (config::code::NOTHING_KEPT, site.state_dir.display());
         warn!(
             "warning[{}]: {}: state_dir {dir} cannot be used: {error}; name another one, or let \
              this user write there",
@@ -315,6 +374,16 @@ async fn sweep(pins: Arc<Pins>) {
     loop {
         ticks.tick().await;
         pins.sweep(Instant::now());
+    }
+}
+
+/// Keeps the last minutes of every server, for the dashboard.
+async fn note(context: Arc<admin::Context>) {
+    let mut ticks = tokio::time::interval(admin::Context::TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        context.tick();
     }
 }
 

@@ -2,33 +2,42 @@
 
 use std::sync::Arc;
 
-use log::{error, info, warn};
+use log::info;
 
-use super::{Instance, watch::Watch};
+use super::{
+    Instance,
+    instance::{measured, short, told},
+    watch::Watch,
+};
 use crate::{
-    admin::Reloaded,
+    admin::{Reload, Reloaded},
     config::{self, diagnostic::Findings, render},
+    events::{News, code},
     site::Site,
 };
 
-/// One reload; `asked` says what for. Tells what came of it. Dropping it half-way leaves the old site in service.
+/// One reload; `asked` says what for. Tells what came of it. Dropping it half-way leaves the old
+/// site in service.
 pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) -> Reloaded {
     let path = instance.path.clone();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
-        error!("reload failed inside; the old site goes on serving");
+        refused(instance, asked, "it failed inside", "");
         return Reloaded::new(&Findings::default()).failed("it failed inside".to_owned());
     };
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
     let findings = render::text(&outcome.findings, false);
-    let told = Reloaded::new(&outcome.findings);
-    match &outcome.site {
-        Some(site) => take_over(instance, asked, site, findings.trim_end(), told).await,
+    let answer = Reloaded::new(&outcome.findings);
+    let record = Reload::new(asked, &outcome.findings);
+    let (answer, record) = match &outcome.site {
+        Some(site) => take_over(instance, asked, site, &findings, (answer, record)).await,
         None => {
-            error!("reload refused ({asked}): the old site goes on serving\n{findings}");
-            told
+            refused(instance, asked, "the configuration is invalid", &findings);
+            (answer, record.refused(None))
         }
-    }
+    };
+    instance.context.reloaded(record);
+    answer
 }
 
 async fn take_over(
@@ -36,52 +45,49 @@ async fn take_over(
     asked: &str,
     site: &Arc<Site>,
     findings: &str,
-    told: Reloaded,
-) -> Reloaded {
+    (answer, record): (Reloaded, Reload),
+) -> (Reloaded, Reload) {
+    let findings = findings.trim_end();
     let old = instance.current.load().site.clone();
     if old.fingerprint == site.fingerprint {
         info!("reload ({asked}): nothing has changed");
-        return told.unchanged();
-    }
-    if !findings.is_empty() {
-        warn!("findings\n{findings}");
+        return (answer.unchanged(), record);
     }
     match instance.apply(site).await {
         Ok(()) => {
-            let waits = needs_restart(&old, site);
-            info!(
-                "reloaded ({asked}): {} listeners, {} farms, {} rules; site {} was {}",
-                site.listeners.len(),
-                site.farms.len(),
-                site.rules.len(),
-                short(&site.fingerprint),
-                short(&old.fingerprint),
-            );
-            told.done(waits)
+            let waits = needs_restart(instance, &old, site);
+            let was = short(&old.fingerprint);
+            let text = format!("reloaded ({asked}): {} was {was}", told(site));
+            let news = measured(News::new(code::RELOAD_DONE, text), site);
+            instance.events.tell(news.with("asked", asked).with("was", was).findings(findings));
+            (answer.done(waits), record.applied(Some(&old), site))
         }
         Err(e) => {
-            error!("reload refused ({asked}): {e:#}; the old site goes on serving");
-            told.failed(format!("{e:#}"))
+            let error = format!("{e:#}");
+            refused(instance, asked, &error, findings);
+            (answer.failed(error.clone()), record.refused(Some(error)))
         }
     }
 }
 
+fn refused(instance: &Instance, asked: &str, error: &str, findings: &str) {
+    let text = format!("reload refused ({asked}): {error}; the old site goes on serving");
+    let news = News::new(code::RELOAD_REFUSED, text).with("asked", asked).with("error", error);
+    instance.events.tell(news.findings(findings));
+}
+
 /// Says which changes only a restart brings about.
-fn needs_restart(old: &Site, new: &Site) -> Vec<String> {
+fn needs_restart(instance: &Instance, old: &Site, new: &Site) -> Vec<String> {
     let changed = [
         ("workers", old.workers != new.workers),
         ("limits.pins", old.limits.pins != new.limits.pins),
         ("state_dir", old.state_dir != new.state_dir),
     ];
-    let changed = changed.iter().filter(|(_, changed)| *changed);
-    changed
-        .map(|(what, _)| {
-            warn!("needs_restart: {what} changed; the old value stays until the next start");
-            (*what).to_owned()
-        })
-        .collect()
-}
-
-fn short(fingerprint: &str) -> &str {
-    fingerprint.get(..12).unwrap_or(fingerprint)
+    let changed: Vec<_> = changed.iter().filter(|(_, changed)| *changed).collect();
+    for (what, _) in &changed {
+        let text =
+            format!("needs_restart: {what} changed; the old value stays until the next start");
+        instance.events.tell(News::new(code::NEEDS_RESTART, text).with("setting", *what));
+    }
+    changed.iter().map(|(what, _)| (*what).to_owned()).collect()
 }

@@ -9,11 +9,13 @@ use super::{
     Instance,
     signals::{Order, Signals},
 };
+use crate::events::{News, code};
 
 /// Stops in good order. Returns the exit code: 0, or 1 when a second SIGINT cut running requests
 /// off.
 pub(super) async fn stop(instance: &Instance, first: Order, signals: &mut Signals) -> i32 {
-    info!("stopping ({first}); a second SIGINT stops at once");
+    let text = format!("stopping ({first}); a second SIGINT stops at once");
+    instance.events.tell(News::new(code::STOPPING, text).with("signal", first.to_string()));
     let mut interrupts = usize::from(first == Order::Interrupt);
     let drained = drain(instance);
     tokio::pin!(drained);

@@ -1,8 +1,14 @@
 //! Sockets towards clients and their certificates.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use boring::{
+    asn1::Asn1Time,
+    hash::MessageDigest,
     pkey::{PKey, Private},
     x509::X509,
 };
@@ -63,6 +69,20 @@ impl std::fmt::Debug for Certificate {
 }
 
 impl Certificate {
+    /// When it expires; `None` if its date is none.
+    pub fn not_after(&self) -> Option<SystemTime> {
+        let leaf = self.chain.first()?;
+        let left = Asn1Time::from_unix(0).ok()?.diff(leaf.not_after()).ok()?;
+        let seconds = i64::from(left.days) * 24 * 3600 + i64::from(left.secs);
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+    }
+
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let digest = self.chain.first().and_then(|leaf| leaf.digest(MessageDigest::sha256()).ok());
+        digest.iter().flat_map(|bytes| bytes.iter()).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Whether `host` (lower case, no port, no trailing dot) is one of the names. A `*` stands
     /// for exactly one label (RFC 6125 6.4.3).
     pub fn covers(&self, host: &str) -> bool {

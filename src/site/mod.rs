@@ -7,6 +7,7 @@ mod condition;
 mod farm;
 mod listener;
 pub mod path;
+mod receivers;
 mod rule;
 mod template;
 mod token;
@@ -21,6 +22,7 @@ pub use farm::{
     HashKey, Passive, Ports, Probe, Queue, Server, ServerTls, Verify,
 };
 pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
+pub use receivers::{Receivers, Webhook};
 pub use rule::{Action, HostPattern, Page, PathPattern, Redirect, Respond, Rule, Schemes};
 pub use template::{Field, FieldValue, HeaderChanges, Part, Rewrite, Template};
 pub use token::Token;
@@ -58,6 +60,8 @@ pub struct Site {
     pub access_log: AccessLog,
     /// Where the admin and health endpoints listen.
     pub admin: Admin,
+    /// Who is told of events.
+    pub receivers: Receivers,
     /// Directory for what survives a restart.
     pub state_dir: std::path::PathBuf,
     /// Threads for traffic.

@@ -5,6 +5,7 @@ mod admin;
 mod balance;
 mod certificates;
 mod conditions;
+mod events;
 mod farms;
 mod headers;
 mod listeners;
@@ -64,6 +65,7 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
         limits: limits(config, findings),
         access_log: access_log(config, findings),
         admin: admin::compile(config, files, findings),
+        receivers: events::compile(config, findings),
         state_dir: config.state_dir.path.clone(),
         workers: match config.workers.value {
             Workers::Auto => thread::available_parallelism().map_or(1, NonZero::get),

@@ -78,9 +78,11 @@ record! {
 record! {
     /// Who is told when something happens.
     pub struct Events {
-        /// A program that is run with the event on standard input. Default: none.
-        later command: FilePath,
-        /// A URL that the event is posted to. Default: none.
-        later webhook: String,
+        /// A program that is run with each event as JSON on standard input, for 30 s at most and
+        /// without the environment of Frontgate. Default: none.
+        optional command: FilePath,
+        /// A URL that each event is posted to as JSON; tried again for two minutes where it fails.
+        /// Default: none.
+        optional webhook: String,
     }
 }

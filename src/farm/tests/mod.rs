@@ -49,6 +49,7 @@ pub(super) fn site(farms: Vec<site::Farm>) -> Site {
             token: None,
             token_file: "/nowhere".into(),
         },
+        receivers: Default::default(),
         state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: site::Shutdown { delay: Duration::ZERO, drain: Duration::ZERO },

@@ -1,0 +1,67 @@
+//! Events reach those whom the configuration names.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{Events, command, webhook};
+use crate::site::Receivers;
+
+/// Runs the command and posts to the webhook for each event; stops when dropped.
+#[derive(Debug)]
+pub struct Delivery {
+    events: Events,
+    to: watch::Sender<Receivers>,
+    ran: watch::Receiver<u64>,
+    posted: watch::Receiver<u64>,
+    places: Arc<Semaphore>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Delivery {
+    /// Begins with the events of before.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn start(events: &Events, to: &Receivers) -> Self {
+        let to = watch::Sender::new(to.clone());
+        let ((ran, has_run), (posted, has_posted)) = (watch::channel(0), watch::channel(0));
+        let places = command::places();
+        let running = command::keep_running(events.follow(0), to.subscribe(), places.clone(), ran);
+        let posting = webhook::keep_posting(events.follow(0), to.subscribe(), posted);
+        let tasks = [tokio::spawn(running), tokio::spawn(posting)];
+        Self { events: events.clone(), to, ran: has_run, posted: has_posted, places, tasks }
+    }
+
+    /// These are told from now on.
+    pub fn follow(&self, to: &Receivers) {
+        self.to.send_if_modified(|now| {
+            let other = now != to;
+            now.clone_from(to);
+            other
+        });
+    }
+
+    /// Waits until everything that was told has arrived, but not for long: for the end of the
+    /// program.
+    pub async fn finish(&self, patience: Duration) {
+        let last = self.events.last();
+        let (mut ran, mut posted) = (self.ran.clone(), self.posted.clone());
+        let all = async {
+            let _ = posted.wait_for(|posted| *posted >= last).await;
+            let _ = ran.wait_for(|ran| *ran >= last).await;
+            command::all_ended(&self.places).await;
+        };
+        let _ = timeout(patience, all).await;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}

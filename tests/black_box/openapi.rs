@@ -1,0 +1,148 @@
+//! The API against its OpenAPI file: by a validator of our own, and by schemathesis where it is.
+
+use std::{path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::support::{
+    backend::{Backend, always},
+    client::Client,
+    frontgate::Frontgate,
+    servers_of,
+};
+
+fn start(backend: &Backend) -> Frontgate {
+    Frontgate::start(&format!(
+        "farms:\n  a: {{ servers: [{}], bridge: http }}\n\
+         publish:\n  - {{ host: meet.*, farm: a, schemes: [https, http] }}\n",
+        servers_of(&[("fe01", backend.port()), ("fe02", backend.port())])
+    ))
+}
+
+fn token(frontgate: &Frontgate) -> String {
+    std::fs::read_to_string(frontgate.path().join("state/admin.token")).unwrap().trim().to_owned()
+}
+
+/// Faults of a value by the part of JSON Schema that the file uses. A key that the schema does not
+/// name is one, too: an answer and its file grow together.
+fn faults(root: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let to = root.pointer(reference.trim_start_matches('#')).expect(reference);
+        return faults(root, to, value, at, out);
+    }
+    if let Some(any) = schema["anyOf"].as_array() {
+        let fits = |one: &&Value| {
+            let mut inner = Vec::new();
+            faults(root, one, value, at, &mut inner);
+            inner.is_empty()
+        };
+        if !any.iter().any(|one| fits(&one)) {
+            out.push(format!("{at}: {value} fits nothing of {schema}"));
+        }
+        return;
+    }
+    let right = match schema["type"].as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("{other}"),
+    };
+    let listed = schema["enum"].as_array().is_none_or(|all| all.contains(value));
+    let constant = schema.get("const").is_none_or(|it| it == value);
+    if !right || !listed || !constant {
+        out.push(format!("{at}: {value} is not {schema}"));
+    }
+    for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+        faults(root, &schema["items"], item, &format!("{at}/{n}"), out);
+    }
+    for key in schema["required"].as_array().into_iter().flatten() {
+        if value.get(key.as_str().unwrap()).is_none() {
+            out.push(format!("{at}: no {key}"));
+        }
+    }
+    if let Some(known) = schema["properties"].as_object() {
+        for (key, value) in value.as_object().into_iter().flatten() {
+            match known.get(key) {
+                Some(schema) => faults(root, schema, value, &format!("{at}/{key}"), out),
+                None => out.push(format!("{at}: the file does not know {key}")),
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_are_what_the_file_says() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = start(&backend);
+    let ask = |request: String| Client::plain(frontgate.address("admin")).ask(request);
+    let get = |path: &str| ask(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let post = |path: &str, body: &str| {
+        ask(format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
+            token(&frontgate),
+            body.len()
+        ))
+    };
+    let file = get("/api/v1/openapi.json").json();
+    let mut seen = 0;
+    for (path, methods) in file["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let answer = match (method.as_str(), path.rsplit('/').next().unwrap()) {
+                ("get", "explain") => get(&format!("{path}?url=https://meet.contoso.com/x")),
+                ("get", _) => get(path),
+                (_, "reload") => post(path, "{\"who\":\"jo\"}"),
+                _ => post(path, "{\"server\":\"a/fe01\",\"who\":\"jo\",\"why\":\"x\"}"),
+            };
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+            let mut wrong = Vec::new();
+            faults(&file, schema, &answer.json(), path, &mut wrong);
+            assert!(wrong.is_empty(), "{wrong:#?}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 11);
+    let problem = post("/api/v1/drain", "{}");
+    let mut wrong = Vec::new();
+    faults(&file, &file["components"]["schemas"]["Problem"], &problem.json(), "400", &mut wrong);
+    assert!(problem.status == 400 && wrong.is_empty(), "{wrong:?}");
+    // The validator does find faults.
+    faults(&file, &file["components"]["schemas"]["Servers"], &problem.json(), "", &mut wrong);
+    assert!(wrong.len() >= 3, "{wrong:?}");
+}
+
+/// `schemathesis` of the path, or of a virtual environment in the target directory.
+fn schemathesis() -> Option<PathBuf> {
+    let venv = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../venv/bin/schemathesis");
+    let works = |path: &PathBuf| Command::new(path).arg("--version").output().is_ok();
+    [PathBuf::from("schemathesis"), venv].into_iter().find(works)
+}
+
+#[test]
+fn schemathesis_finds_no_fault() {
+    let Some(schemathesis) = schemathesis() else {
+        eprintln!(
+            "SKIPPED: no schemathesis; python3 -m venv target/venv && \
+             target/venv/bin/pip install schemathesis"
+        );
+        return;
+    };
+    let backend = Backend::plain(always("ok"));
+    let frontgate = start(&backend);
+    let out = Command::new(schemathesis)
+        .current_dir(frontgate.path())
+        .args(["run", "--seed", "1", "--max-examples", "15", "--phases", "examples,coverage,fuzzing"])
+        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"])
+        .args(["--header", &format!("Authorization: Bearer {}", token(&frontgate))])
+        .args(["--url", &format!("http://{}", frontgate.address("admin"))])
+        .arg(format!("http://{}/api/v1/openapi.json", frontgate.address("admin")))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+}
