@@ -11,6 +11,7 @@ use super::{
     app::Access,
     context::Context,
     explained, guard,
+    inventory::{Certificates, Farms, Pins, Site},
     view::{Done, OrderBody, Servers},
 };
 use crate::farm::{Order, State};
@@ -33,6 +34,10 @@ enum Route {
 enum Page {
     Explain,
     Servers,
+    Site,
+    Farms,
+    Pins,
+    Certificates,
 }
 
 /// What can be done.
@@ -47,6 +52,10 @@ impl Route {
         Some(match path.strip_prefix(PREFIX)? {
             "explain" => Self::Read(Page::Explain),
             "servers" => Self::Read(Page::Servers),
+            "site" => Self::Read(Page::Site),
+            "farms" => Self::Read(Page::Farms),
+            "pins" => Self::Read(Page::Pins),
+            "certificates" => Self::Read(Page::Certificates),
             "drain" => Self::Change(Change::State(State::Drain)),
             "maintain" => Self::Change(Change::State(State::Maintenance)),
             "reload" => Self::Change(Change::Reload),
@@ -88,17 +97,21 @@ fn read(
     let request = session.req_header();
     allows(&request.method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
     if access.to_read {
-        guard::knows_token(&request.headers, &access.token)?;
+        guard::may_read(&request.headers, &access.token)?;
     }
+    let live = || context.live().ok_or_else(starting);
     Ok(match page {
         Page::Explain => {
-            let text = "Frontgate is still starting";
-            let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, text);
-            let live = context.live().ok_or_else(starting)?;
             let query = request.uri.query().unwrap_or_default();
-            json(StatusCode::OK, &explained::answer(&live, query)?)
+            json(StatusCode::OK, &explained::answer(&*live()?, query)?)
         }
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
+        Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
+        Page::Farms => json(StatusCode::OK, &Farms::of(&live()?.farms)),
+        Page::Pins => json(StatusCode::OK, &Pins::of(&*live()?)),
+        Page::Certificates => {
+            json(StatusCode::OK, &Certificates::of(&live()?.site, SystemTime::now()))
+        }
     })
 }
 
@@ -122,7 +135,11 @@ async fn change(
     }
 }
 
-fn allows(method: &Method, known: &[Method], told: &'static str) -> Result<(), Problem> {
+fn starting() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting")
+}
+
+pub(super) fn allows(method: &Method, known: &[Method], told: &'static str) -> Result<(), Problem> {
     if known.contains(method) {
         return Ok(());
     }
@@ -144,8 +161,7 @@ async fn order(
         return Err(bad(fault));
     }
     if context.farms.list().is_empty() {
-        let text = "Frontgate is still starting";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
+        return Err(starting());
     }
     let why = body.why.as_deref().map(str::trim).filter(|why| !why.is_empty());
     let order = Order {
@@ -181,7 +197,7 @@ async fn order(
 }
 
 /// The body of a request, within bounds.
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
+pub(super) async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Problem> {
     let mut all = Vec::new();
     loop {
         match session.read_request_body().await {

@@ -10,7 +10,7 @@ use super::{
     answer::{Answer, text},
     api,
     context::Context,
-    guard, health,
+    guard, health, page,
 };
 use crate::site::Token;
 
@@ -63,6 +63,7 @@ impl ServeHttp for Visit {
         }
         match (api, path.starts_with(api::PREFIX)) {
             (Some(access), true) => api::answer(session, access, context, &self.peer.from).await,
+            (Some(access), false) => page::answer(session, access, context).await,
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }
     }

@@ -8,7 +8,11 @@ use std::sync::{
 use anyhow::Context as _;
 use log::{info, warn};
 
-use super::reloading::{ReloadAsked, Reloads};
+use super::{
+    history::History,
+    reloading::{AskedReloads, ReloadAsked},
+    reloads::{Reload, Reloads},
+};
 use crate::{
     farm::Farms,
     forward::{Current, Live},
@@ -24,12 +28,17 @@ pub struct Context {
     /// What serves, once it does.
     current: OnceLock<Arc<Current>>,
     /// Reloads that were asked for.
-    pub(super) asked: Reloads,
+    pub(super) asked: AskedReloads,
+    pub(super) reloads: Reloads,
+    pub(super) history: History,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
 
 impl Context {
+    /// Time between two calls of [`Context::tick`].
+    pub const TICK: std::time::Duration = super::history::TICK;
+
     /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
     pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
         Self {
@@ -37,7 +46,9 @@ impl Context {
             farms,
             store,
             current: OnceLock::new(),
-            asked: Reloads::default(),
+            asked: AskedReloads::default(),
+            reloads: Reloads::default(),
+            history: History::default(),
             made: Mutex::default(),
         }
     }
@@ -45,11 +56,6 @@ impl Context {
     /// From here on this is what serves.
     pub fn show(&self, current: &Arc<Current>) {
         let _ = self.current.set(current.clone());
-    }
-
-    /// The snapshot that serves; `None` while Frontgate is still starting.
-    pub(super) fn live(&self) -> Option<Arc<Live>> {
-        self.current.get().map(|current| current.load())
     }
 
     /// The next one that asks for a reload.
@@ -60,6 +66,22 @@ impl Context {
     /// Those who wait for a reload are told that Frontgate stops.
     pub async fn no_more_reloads(&self) {
         self.asked.close().await;
+    }
+
+    /// Keeps what came of a start or a reload.
+    pub fn reloaded(&self, reload: Reload) {
+        self.reloads.keep(reload);
+    }
+
+    /// Notes what every server did since the last time; to be called every
+    /// [`Context::TICK`].
+    pub fn tick(&self) {
+        self.history.note(&self.farms.list());
+    }
+
+    /// The snapshot that serves; `None` while Frontgate is still starting.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.current.get().map(|current| current.load())
     }
 
     pub(super) fn is_ready(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use boring::{memcmp, sha::sha256};
 use http::{HeaderMap, StatusCode, header, uri::Authority};
 
 use super::answer::Problem;
@@ -40,6 +41,45 @@ pub(super) fn knows_token(headers: &HeaderMap, token: &Token) -> Result<(), Prob
     }
 }
 
+/// Whether whoever asks may read: the token, or the cookie of a browser that showed it.
+///
+/// SECURITY: the cookie allows nothing but reading, and `SameSite=Strict` keeps it from requests
+/// that other sites make. Test: a_cookie_reads_and_changes_nothing
+pub(super) fn may_read(headers: &HeaderMap, token: &Token) -> Result<(), Problem> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let mut cookies = cookies.flat_map(|value| value.as_bytes().split(|b| *b == b';'));
+    let session = Session::of(token);
+    if cookies.any(|pair| session.is(pair.trim_ascii())) {
+        return Ok(());
+    }
+    knows_token(headers, token)
+}
+
+/// What a browser keeps once it showed the token.
+pub(super) struct Session(String);
+
+impl Session {
+    /// Name of the cookie.
+    const NAME: &str = "frontgate";
+
+    /// Follows from the token: another token ends every session.
+    pub(super) fn of(token: &Token) -> Self {
+        let digest = sha256(format!("frontgate dashboard\0{}", token.reveal()).as_bytes());
+        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// `Set-Cookie`.
+    pub(super) fn cookie(&self) -> String {
+        format!("{}={}; Path=/; HttpOnly; SameSite=Strict", Self::NAME, self.0)
+    }
+
+    fn is(&self, pair: &[u8]) -> bool {
+        let value = pair.strip_prefix(Self::NAME.as_bytes()).and_then(|v| v.strip_prefix(b"="));
+        // Digests are compared, as with the token itself.
+        value.is_some_and(|value| memcmp::eq(&sha256(value), &sha256(self.0.as_bytes())))
+    }
+}
+
 /// What every change needs besides the token.
 pub(super) fn may_change(headers: &HeaderMap) -> Result<(), Problem> {
     same_origin(headers)?;
@@ -55,7 +95,7 @@ pub(super) fn may_change(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// SECURITY: a page of another site must not change anything through an administrator's browser.
 /// Test: only_pages_of_this_very_origin_may_change_something
-fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), Problem> {
     let from_here = |site: &[u8]| matches!(site, b"same-origin" | b"none");
     let fetch = headers.get_all("sec-fetch-site").iter().all(|v| from_here(v.as_bytes()));
     let host = authority(headers);
@@ -123,6 +163,26 @@ mod tests {
         assert_eq!(may(&[("sec-fetch-site", "same-site")]), Err(403));
         let here = ("origin", "http://localhost:9180");
         assert_eq!(may(&[here, ("sec-fetch-site", "cross-site")]), Err(403));
+    }
+
+    #[test]
+    fn a_cookie_reads_and_changes_nothing() {
+        let token = Token::parse("0123456789abcdef").unwrap();
+        let cookie = Session::of(&token).cookie();
+        let pair = cookie.split(';').next().unwrap();
+        let with = |value: &str| headers(&[("cookie", value)]);
+        assert!(may_read(&with(pair), &token).is_ok());
+        assert!(may_read(&with(&format!("a=b; {pair}; c=d")), &token).is_ok());
+        assert!(knows_token(&with(pair), &token).is_err());
+        for wrong in ["frontgate=", "frontgate=0123456789abcdef", "", &pair[..pair.len() - 1]] {
+            assert_eq!(may_read(&with(wrong), &token).unwrap_err().status, 401, "{wrong}");
+        }
+        let other = Token::parse("0123456789abcdeg").unwrap();
+        assert!(may_read(&with(pair), &other).is_err());
+        assert!(cookie.ends_with("; HttpOnly; SameSite=Strict"));
+        assert!(
+            may_read(&headers(&[("authorization", "Bearer 0123456789abcdef")]), &token).is_ok()
+        );
     }
 
     #[test]

@@ -9,13 +9,23 @@ mod context;
 mod explained;
 mod guard;
 mod health;
+mod history;
+mod inventory;
+mod page;
 mod reloading;
+mod reloads;
 mod server;
+mod told;
 mod view;
 
 pub use client::{Ask, get};
 pub use context::Context;
 pub use explained::query as explain_query;
+pub use inventory::{
+    CertificateRow, Certificates, FarmRow, Farms, ListenerRow, PinnedServer, PinnedSource, Pins,
+    RuleRow, Site,
+};
 pub use reloading::{ReloadAsked, ReloadBody, ReloadResult, Reloaded};
+pub use reloads::{Changes, Reload};
 pub use server::{Running, start};
 pub use view::{ChangedRow, Done, OrderBody, ProblemBody, ServerRow, Servers};

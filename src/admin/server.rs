@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     app::{Access, App, Peer, Visit},
     context::Context,
+    reloading,
 };
 use crate::{
     listen::bind,
@@ -157,7 +158,12 @@ async fn accept_all(door: Door, app: Arc<App>, mut shutdown: ShutdownWatch) {
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let (visit, shutdown) = (Arc::new(Visit { app: app.clone(), peer }), shutdown.clone());
         tokio::spawn(async move {
-            let _ = timeout(PATIENCE, visit.process_new(stream, &shutdown)).await;
+            let context = visit.app.context.clone();
+            let mut served = std::pin::pin!(visit.process_new(stream, &shutdown));
+            // A reload may take longer, and somebody waits to hear what comes of it.
+            if timeout(PATIENCE, &mut served).await.is_err() && context.asked.any() {
+                let _ = timeout(reloading::PATIENCE, served).await;
+            }
             drop(place);
         });
     }

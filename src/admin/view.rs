@@ -4,13 +4,14 @@ use std::{sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::told::Told;
 use crate::{
     farm::{Commanded, Farm, Server, State},
     site::Address,
 };
 
 /// Version of the shape of every answer.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// `GET /api/v1/servers`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +62,13 @@ pub struct ServerRow {
     pub share: Option<f64>,
     /// Whether it takes new clients, everything considered.
     pub takes_clients: bool,
+    /// One word for all of it: `up`, `down` (probes or its name), `out` (live traffic), `probation`
+    /// (little or no new traffic until it proves itself), `drain` or `maintenance`.
+    pub status: String,
+    /// Since when; RFC 3339, UTC. `null` where that is not known.
+    pub status_since: Option<String>,
+    /// Why, in one line; `null`: nothing to tell.
+    pub status_reason: Option<String>,
     /// Requests sent to it since it appeared.
     pub requests: u64,
     /// Those that broke or were answered with 5xx.
@@ -97,6 +105,7 @@ impl ServerRow {
     fn of(farm: &Arc<str>, server: &Server) -> Self {
         let (spec, order, status) = (server.spec(), server.order(), server.status());
         let counters = server.counters();
+        let told = Told::of(&status, order.as_deref(), server.state());
         Self {
             farm: farm.clone(),
             server: server.name().clone(),
@@ -119,6 +128,9 @@ impl ServerRow {
             out_seconds: status.ejected.as_ref().map(|(_, left)| left.as_secs()),
             share: status.share,
             takes_clients: server.open(),
+            status: told.word.to_owned(),
+            status_since: told.since.map(time),
+            status_reason: told.reason,
             requests: counters.requests,
             failures: counters.failures,
             in_flight: counters.in_flight,
@@ -133,7 +145,7 @@ impl ServerRow {
     }
 }
 
-fn time(time: SystemTime) -> String {
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 

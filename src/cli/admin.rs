@@ -3,9 +3,13 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use serde::de::DeserializeOwned;
+
 use crate::{
+    admin::{Ask, ProblemBody},
     config::{self, EXIT_CONFIG, render},
     site::{Admin, AdminAddress, Token},
 };
@@ -55,6 +59,51 @@ impl AdminArgs {
     }
 }
 
+impl AdminArgs {
+    /// Whom to ask something that changes nothing: the token only where there is one to be read,
+    /// since addresses of this machine do not ask for it.
+    pub(super) fn to_read(&self) -> Result<(Vec<AdminAddress>, Option<Token>), Failed> {
+        let configured = match (&self.token_file, self.addresses.is_empty()) {
+            (_, true) => Some(configured(self.config.as_deref())?),
+            (None, false) => configured(self.config.as_deref()).ok(),
+            (Some(_), false) => None,
+        };
+        let file = self.token_file.as_ref();
+        let file = file.or_else(|| configured.as_ref().map(|admin| &admin.token_file));
+        let token = file.and_then(|file| token(file).ok());
+        let addresses = match (self.addresses.is_empty(), configured) {
+            (true, Some(admin)) => vec![admin.listen],
+            _ => self.addresses.clone(),
+        };
+        Ok((addresses, token))
+    }
+
+    /// The configuration file that was named, or the usual one.
+    pub(super) fn config(&self) -> PathBuf {
+        config::path(self.config.as_deref())
+    }
+}
+
+/// Asks, and reads the answer; or tells why there is none.
+pub(super) fn ask<T: DeserializeOwned>(
+    ask: &Ask<'_>,
+    at: &AdminAddress,
+    patience: Duration,
+) -> Result<T, String> {
+    let (status, answer) = ask.within(at, patience).map_err(|e| format!("{e:#}"))?;
+    if status == 200 {
+        return serde_json::from_str(&answer).map_err(|e| format!("an answer of no sense: {e}"));
+    }
+    let said = serde_json::from_str::<ProblemBody>(&answer).map_or(answer, |body| body.error);
+    Err(match status {
+        401 => format!("{said}: it belongs to another Frontgate, or was made anew since"),
+        404 if matches!(said.trim(), "not found" | "there is no such thing in the API") => {
+            "this Frontgate does not know the command".to_owned()
+        }
+        _ => said.trim().to_owned(),
+    })
+}
+
 /// The admin side of the configuration. Errors elsewhere in the file do not matter: the running
 /// Frontgate serves its last good site.
 fn configured(path: Option<&Path>) -> Result<Admin, Failed> {
@@ -82,6 +131,9 @@ fn token(path: &Path) -> Result<Token, Failed> {
     })?;
     Token::parse(&text).ok_or_else(|| (1, format!("there is no token in {file}")))
 }
+
+/// How long a command waits for an answer that takes no time.
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
 /// An address of an admin side.
 pub(super) fn address(text: &str) -> Result<AdminAddress, String> {

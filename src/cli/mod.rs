@@ -2,9 +2,13 @@
 
 mod admin;
 pub mod check;
+mod explain;
+mod explained;
 mod healthcheck;
 pub mod lab;
 mod order;
+mod reload;
+mod status;
 mod table;
 
 use std::{
@@ -30,6 +34,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Take a server out gently: no new clients; those it has stay
     Drain(order::OrderArgs),
+    /// Tell which rule takes a URL, where it goes and why
+    Explain(explain::ExplainArgs),
     /// Ask a running Frontgate whether it is ready (for containers and keepalived)
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Run Frontgate in front of simulated Front Ends
@@ -38,8 +44,12 @@ enum Command {
     Maintain(order::OrderArgs),
     /// Bring a server back
     Ready(order::OrderArgs),
+    /// Let a running Frontgate read its configuration again, and wait for what comes of it
+    Reload(reload::ReloadArgs),
     /// Serve
     Run(RunArgs),
+    /// Tell how every server of a running Frontgate is
+    Status(status::StatusArgs),
     /// Tell the version
     Version(VersionArgs),
 }
@@ -64,6 +74,7 @@ pub fn main() -> i32 {
     let code = match Cli::parse_from(old_hands(std::env::args_os().collect())).command {
         Command::Check(args) => check::run(args),
         Command::Drain(args) => order::run("drain", &args),
+        Command::Explain(args) => explain::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Lab(args) => {
             start_log("warn");
@@ -71,10 +82,12 @@ pub fn main() -> i32 {
         }
         Command::Maintain(args) => order::run("maintain", &args),
         Command::Ready(args) => order::run("ready", &args),
+        Command::Reload(args) => reload::run(&args),
         Command::Run(args) => {
             start_log("warn,frontgate=info");
             crate::runtime::run(&crate::config::path(args.config.as_deref()))
         }
+        Command::Status(args) => status::run(&args),
         Command::Version(args) => version(&args),
     };
     flush_log();

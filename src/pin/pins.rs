@@ -105,6 +105,14 @@ impl Pins {
         self.lock().total
     }
 
+    /// The sources with the most pins, at most `count`, the most first.
+    pub fn sources(&self, count: usize) -> Vec<(IpAddr, usize)> {
+        let mut all: Vec<_> = self.lock().by_source.iter().map(|(ip, n)| (*ip, *n)).collect();
+        all.sort_by_key(|(ip, n)| (std::cmp::Reverse(*n), *ip));
+        all.truncate(count);
+        all
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -47,7 +47,7 @@ pub(super) struct Instance {
     /// Ready for traffic: told by `/readyz`.
     pub(super) ready: Arc<AtomicBool>,
     /// What the admin side knows.
-    context: Arc<admin::Context>,
+    pub(super) context: Arc<admin::Context>,
     builder: Builder,
     proxy: Arc<HttpProxy<Forward>>,
     running: std::sync::Mutex<HashMap<SocketAddr, Running>>,
@@ -100,6 +100,7 @@ impl Instance {
     /// Serves until a signal asks to stop; reloads meanwhile. Returns the exit code.
     pub(super) async fn serve(&self, mut signals: Signals, mut files: Watch) -> i32 {
         let sweeping = tokio::spawn(sweep(self.builder.pins.clone()));
+        let noting = tokio::spawn(note(self.context.clone()));
         let mut asked = None;
         let order = loop {
             let mut waiting = None;
@@ -148,6 +149,7 @@ impl Instance {
         self.context.no_more_reloads().await;
         let code = stop(self, order, &mut signals).await;
         sweeping.abort();
+        noting.abort();
         self.current.log.close();
         code
     }
@@ -315,6 +317,16 @@ async fn sweep(pins: Arc<Pins>) {
     loop {
         ticks.tick().await;
         pins.sweep(Instant::now());
+    }
+}
+
+/// Keeps the last minutes of every server, for the dashboard.
+async fn note(context: Arc<admin::Context>) {
+    let mut ticks = tokio::time::interval(admin::Context::TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        context.tick();
     }
 }
 

@@ -18,6 +18,7 @@ use log::info;
 
 use self::{instance::Instance, signals::Signals, watch::Watch};
 use crate::{
+    admin::Reload,
     config::{self, EXIT_CONFIG, render},
     site::Site,
 };
@@ -37,8 +38,9 @@ pub fn run(path: &Path) -> i32 {
             writeln!(io::stderr(), "frontgate: {} is invalid; nothing was started", path.display());
         return EXIT_CONFIG;
     };
+    let started = Reload::new("start", &outcome.findings).applied(None, &site);
     let served = runtime(&site).and_then(|runtime| {
-        let code = runtime.block_on(start_and_serve(path, site, files));
+        let code = runtime.block_on(start_and_serve(path, site, files, started));
         // Tasks that are still there were told to end and had their time.
         runtime.shutdown_background();
         code
@@ -53,6 +55,7 @@ async fn start_and_serve(
     path: &Path,
     site: std::sync::Arc<Site>,
     files: Watch,
+    record: Reload,
 ) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     descriptors::raise(&site.limits);
@@ -63,6 +66,7 @@ async fn start_and_serve(
             return Ok(0);
         }
     };
+    instance.context.reloaded(record);
     Ok(instance.serve(signals, files).await)
 }
 

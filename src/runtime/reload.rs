@@ -6,7 +6,7 @@ use log::{error, info, warn};
 
 use super::{Instance, watch::Watch};
 use crate::{
-    admin::Reloaded,
+    admin::{Reload, Reloaded},
     config::{self, diagnostic::Findings, render},
     site::Site,
 };
@@ -16,19 +16,23 @@ pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) 
     let path = instance.path.clone();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
         error!("reload failed inside; the old site goes on serving");
-        return Reloaded::new(&Findings::default()).failed("it failed inside".to_owned());
+        let nothing = Reload::new(asked, &Findings::default());
+        return Reloaded::from(&nothing.refused(Some("it failed inside".to_owned())));
     };
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
     let findings = render::text(&outcome.findings, false);
-    let told = Reloaded::new(&outcome.findings);
-    match &outcome.site {
-        Some(site) => take_over(instance, asked, site, findings.trim_end(), told).await,
+    let record = Reload::new(asked, &outcome.findings);
+    let record = match &outcome.site {
+        Some(site) => take_over(instance, asked, site, findings.trim_end(), record).await,
         None => {
             error!("reload refused ({asked}): the old site goes on serving\n{findings}");
-            told
+            record.refused(None)
         }
-    }
+    };
+    let told = Reloaded::from(&record);
+    instance.context.reloaded(record);
+    told
 }
 
 async fn take_over(
@@ -36,19 +40,19 @@ async fn take_over(
     asked: &str,
     site: &Arc<Site>,
     findings: &str,
-    told: Reloaded,
-) -> Reloaded {
+    mut record: Reload,
+) -> Reload {
     let old = instance.current.load().site.clone();
     if old.fingerprint == site.fingerprint {
         info!("reload ({asked}): nothing has changed");
-        return told.unchanged();
+        return record;
     }
     if !findings.is_empty() {
         warn!("findings\n{findings}");
     }
     match instance.apply(site).await {
         Ok(()) => {
-            let waits = needs_restart(&old, site);
+            record.needs_restart = needs_restart(&old, site);
             info!(
                 "reloaded ({asked}): {} listeners, {} farms, {} rules; site {} was {}",
                 site.listeners.len(),
@@ -57,11 +61,11 @@ async fn take_over(
                 short(&site.fingerprint),
                 short(&old.fingerprint),
             );
-            told.done(waits)
+            record.applied(Some(&old), site)
         }
         Err(e) => {
             error!("reload refused ({asked}): {e:#}; the old site goes on serving");
-            told.failed(format!("{e:#}"))
+            record.refused(Some(format!("{e:#}")))
         }
     }
 }
@@ -74,12 +78,11 @@ fn needs_restart(old: &Site, new: &Site) -> Vec<String> {
         ("state_dir", old.state_dir != new.state_dir),
     ];
     let changed = changed.iter().filter(|(_, changed)| *changed);
-    changed
-        .map(|(what, _)| {
-            warn!("needs_restart: {what} changed; the old value stays until the next start");
-            (*what).to_owned()
-        })
-        .collect()
+    let told = changed.map(|(what, _)| {
+        warn!("needs_restart: {what} changed; the old value stays until the next start");
+        (*what).to_owned()
+    });
+    told.collect()
 }
 
 fn short(fingerprint: &str) -> &str {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Condition, FarmId, HeaderChanges, Place, Rewrite, Template};
 
 /// A publish rule: host (+ path) → farm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Its position in [`super::Site::rules`].
     pub index: usize,
