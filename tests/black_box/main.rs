@@ -13,6 +13,7 @@ mod balance;
 mod control;
 mod duplex;
 mod exchange;
+mod explain;
 mod farm;
 mod forwarded;
 mod http2;
