@@ -218,7 +218,8 @@ mod tests {
             "state": "ready", "state_since": null, "who": null, "why": null, "healthy": true,
             "healthy_since": "2026-01-01T00:00:00Z", "reason": null, "backup": false,
             "max_requests": 0, "standing": "fine", "out_reason": null, "out_seconds": null,
-            "share": null, "takes_clients": true, "requests": 7, "failures": 1, "in_flight": 2,
+            "share": null, "takes_clients": true, "status": "up",
+            "status_since": null, "status_reason": null, "requests": 7, "failures": 1, "in_flight": 2,
             "requests_per_second": 1.25, "bytes_received": 0, "bytes_sent": 0,
             "response_time_ms": 12.4, "pins": 3, "websockets": 4, "websockets_total": 5
         });

@@ -220,7 +220,7 @@ fn reload_waits_and_tells_what_came_of_it() {
     assert_eq!((code, out.as_str()), (0, "nothing has changed\n"), "{err}");
     frontgate.log_line("asked by jo@");
 
-    let broken = text.replace("bridge: http,", "bridge: bogus,");
+    let broken = text.replace("bridge: http,", "bridge: http, bogus: 1,");
     frontgate.rewrite(&broken);
     let (code, out, err) = ask(&frontgate, &["reload", "--why", "a test"]);
     assert_eq!((code, out.as_str()), (78, ""), "{err}");
