@@ -73,7 +73,9 @@ pub(super) fn run(args: &ExplainArgs) -> i32 {
     };
     let out = if args.json {
         let mut value = json!(told);
-        value["explained_by"] = json!(by);
+        if let Some(keys) = value.as_object_mut() {
+            keys.insert("explained_by".to_owned(), by.into());
+        }
         format!("{value:#}\n")
     } else {
         text(&told, &by)
