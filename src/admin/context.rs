@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     history::History,
-    reloading::{Asks, ReloadAsked},
+    reloading::{AskedReloads, ReloadAsked},
     reloads::{Reload, Reloads},
     stream::STREAMS,
 };
@@ -39,7 +39,7 @@ pub struct Context {
     /// Places for streams of events.
     pub(super) streams: Arc<Semaphore>,
     /// Reloads that were asked for.
-    pub(super) asked: Asks,
+    pub(super) asked: AskedReloads,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
 }
@@ -64,7 +64,7 @@ impl Context {
             current: OnceLock::new(),
             reloads: Reloads::default(),
             history: History::default(),
-            asked: Asks::default(),
+            asked: AskedReloads::default(),
             made: Mutex::default(),
         }
     }

@@ -1,6 +1,9 @@
 //! `POST /api/v1/reload`: what it takes and answers, and the way to the loop that reloads.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use http::StatusCode;
 use log::info;
@@ -8,13 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::{answer::Problem, view::fault_of};
-use crate::config::{diagnostic::Findings, render};
+use super::{answer::Problem, reloads::Reload, view::fault_of};
 
 /// So many may wait for their reload at a time.
 const WAITING: usize = 8;
 /// How long one is waited for.
-const PATIENCE: Duration = Duration::from_secs(110);
+pub(super) const PATIENCE: Duration = Duration::from_secs(110);
 
 /// What `POST /api/v1/reload` takes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,31 +58,20 @@ pub struct Reloaded {
     pub needs_restart: Vec<String>,
 }
 
-impl Reloaded {
-    /// With these findings, and so refused until there is more to say.
-    pub fn new(findings: &Findings) -> Self {
+impl From<&Reload> for Reloaded {
+    fn from(reload: &Reload) -> Self {
         Self {
-            result: ReloadResult::Refused,
-            error: None,
-            findings: render::json(findings, false),
-            text: render::text(findings, false),
-            needs_restart: Vec::new(),
+            result: match (reload.result, &reload.error) {
+                ("applied", _) => ReloadResult::Done,
+                ("unchanged", _) => ReloadResult::Unchanged,
+                (_, Some(_)) => ReloadResult::Failed,
+                _ => ReloadResult::Refused,
+            },
+            error: reload.error.clone(),
+            findings: reload.findings.clone(),
+            text: reload.text.clone(),
+            needs_restart: reload.needs_restart.clone(),
         }
-    }
-
-    /// It failed at work.
-    pub fn failed(self, error: String) -> Self {
-        Self { result: ReloadResult::Failed, error: Some(error), ..self }
-    }
-
-    /// The new site serves, but for these keys.
-    pub fn done(self, needs_restart: Vec<String>) -> Self {
-        Self { result: ReloadResult::Done, needs_restart, ..self }
-    }
-
-    /// There was nothing to do.
-    pub fn unchanged(self) -> Self {
-        Self { result: ReloadResult::Unchanged, ..self }
     }
 }
 
@@ -102,25 +93,32 @@ impl ReloadAsked {
 
 /// The way from the API to the one loop that reloads.
 #[derive(Debug)]
-pub(super) struct Asks {
+pub(super) struct AskedReloads {
     ask: mpsc::Sender<ReloadAsked>,
     asked: Mutex<mpsc::Receiver<ReloadAsked>>,
+    /// How many wait.
+    waiting: AtomicUsize,
 }
 
-impl Default for Asks {
+impl Default for AskedReloads {
     fn default() -> Self {
         let (ask, asked) = mpsc::channel(WAITING);
-        Self { ask, asked: Mutex::new(asked) }
+        Self { ask, asked: Mutex::new(asked), waiting: AtomicUsize::new(0) }
     }
 }
 
-impl Asks {
-    /// The next one that asks; never, once [`Asks::close`] was called.
+impl AskedReloads {
+    /// The next one that asks; never, once [`AskedReloads::close`] was called.
     pub(super) async fn next(&self) -> ReloadAsked {
         match self.asked.lock().await.recv().await {
             Some(asked) => asked,
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether somebody waits for a reload.
+    pub(super) fn any(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Nobody is answered any more.
@@ -145,7 +143,10 @@ impl Asks {
         let (answer, told) = oneshot::channel();
         let asked = ReloadAsked { told: format!("asked by {}", who.trim()), answer };
         self.ask.try_send(asked).map_err(|_| unavailable("Frontgate is busy, or stopping"))?;
-        match tokio::time::timeout(PATIENCE, told).await {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let told = tokio::time::timeout(PATIENCE, told).await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        match told {
             Ok(Ok(reloaded)) => Ok(reloaded),
             Ok(Err(_)) => Err(unavailable("Frontgate is stopping")),
             Err(_) => Err(unavailable("the reload still goes on; see the log")),
@@ -161,21 +162,23 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_asks_gets_the_answer_of_its_reload() {
-        let reloads = Asks::default();
-        let findings = Findings::default();
+        let reloads = AskedReloads::default();
+        let reload = Reload::new("test", &crate::config::diagnostic::Findings::default());
+        let failed = reload.refused(Some("address in use".to_owned()));
         let serve = async {
             let asked = reloads.next().await;
             assert_eq!(asked.told, "asked by jo@ws1");
-            asked.answer(Reloaded::new(&findings).done(vec!["workers".into()]));
+            asked.answer(Reloaded::from(&failed));
         };
         let (answer, ()) = tokio::join!(reloads.ask(JO, "test"), serve);
         let answer = answer.unwrap();
-        assert_eq!((answer.result, &*answer.needs_restart[0]), (ReloadResult::Done, "workers"));
+        assert_eq!(answer.result, ReloadResult::Failed);
+        assert_eq!(answer.error.as_deref(), Some("address in use"));
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_frontgate_that_stops() {
-        let reloads = Asks::default();
+        let reloads = AskedReloads::default();
         let (early, ()) = tokio::join!(reloads.ask(JO, "test"), reloads.close());
         assert_eq!(early.unwrap_err().error, "Frontgate is stopping");
         let late = reloads.ask(JO, "test").await.unwrap_err();
@@ -184,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_no_sense_reloads_nothing() {
-        let reloads = Asks::default();
+        let reloads = AskedReloads::default();
         for body in ["", "{}", r#"{"who":" "}"#, r#"{"who":"a\nb"}"#, r#"{"who":"a","x":1}"#] {
             let refused = reloads.ask(body.as_bytes(), "test").await.unwrap_err();
             assert_eq!(refused.status, 400, "{body}");

@@ -36,6 +36,8 @@ pub struct Reload {
     pub text: String,
     /// What changed; empty where nothing was applied.
     pub changes: Vec<Changes>,
+    /// Keys whose change waits for the next start.
+    pub needs_restart: Vec<String>,
 }
 
 /// What changed of one kind of thing.
@@ -65,6 +67,7 @@ impl Reload {
             findings: render::json(findings, false),
             text: render::text(findings, false),
             changes: Vec::new(),
+            needs_restart: Vec::new(),
         }
     }
 

@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     app::{Access, App, Peer, Visit},
     context::Context,
+    reloading,
     stream::Caller,
 };
 use crate::{
@@ -157,11 +158,18 @@ async fn accept_all(door: Door, app: Arc<App>, mut shutdown: ShutdownWatch) {
         // Test: idle_connections_do_not_silence_the_health_listener
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let caller = Arc::new(Caller::new(Visit { app: app.clone(), peer }));
-        let shutdown = shutdown.clone();
+        let (shutdown, context) = (shutdown.clone(), app.context.clone());
         tokio::spawn(async move {
             let mut work = caller.process_new(stream, &shutdown);
-            if timeout(PATIENCE, &mut work).await.is_err() && caller.streams() {
+            if timeout(PATIENCE, &mut work).await.is_ok() {
+                drop(place);
+                return;
+            }
+            if caller.streams() {
                 work.await;
+            } else if context.asked.any() {
+                // A reload may take longer, and somebody waits to hear what comes of it.
+                let _ = timeout(reloading::PATIENCE, work).await;
             }
             drop(place);
         });

@@ -3,9 +3,13 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use serde::de::DeserializeOwned;
+
 use crate::{
+    admin::{Ask, ProblemBody},
     config::{self, EXIT_CONFIG, render},
     site::{Admin, AdminAddress, Token},
 };
@@ -82,6 +86,31 @@ impl AdminArgs {
             token => Ok((addresses, token.ok())),
         }
     }
+
+    /// The configuration file that was named, or the usual one.
+    pub(super) fn config(&self) -> PathBuf {
+        config::path(self.config.as_deref())
+    }
+}
+
+/// Asks, and reads the answer; or tells why there is none.
+pub(super) fn ask<T: DeserializeOwned>(
+    ask: &Ask<'_>,
+    at: &AdminAddress,
+    patience: Duration,
+) -> Result<T, String> {
+    let (status, answer) = ask.within(at, patience).map_err(|e| format!("{e:#}"))?;
+    if status == 200 {
+        return serde_json::from_str(&answer).map_err(|e| format!("an answer of no sense: {e}"));
+    }
+    let said = serde_json::from_str::<ProblemBody>(&answer).map_or(answer, |body| body.error);
+    Err(match status {
+        401 => format!("{said}: it belongs to another Frontgate, or was made anew since"),
+        404 if matches!(said.trim(), "not found" | "there is no such thing in the API") => {
+            "this Frontgate does not know the command".to_owned()
+        }
+        _ => said.trim().to_owned(),
+    })
 }
 
 /// The admin side of the configuration. Errors elsewhere in the file do not matter: the running
@@ -111,6 +140,9 @@ fn token(path: &Path) -> Result<Token, Failed> {
     })?;
     Token::parse(&text).ok_or_else(|| (1, format!("there is no token in {file}")))
 }
+
+/// How long a command waits for an answer that takes no time.
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
 /// An address of an admin side.
 pub(super) fn address(text: &str) -> Result<AdminAddress, String> {

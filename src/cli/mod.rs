@@ -3,9 +3,13 @@
 mod admin;
 pub mod check;
 mod events;
+mod explain;
+mod explained;
 mod healthcheck;
 pub mod lab;
 mod order;
+mod reload;
+mod status;
 mod table;
 
 use std::{
@@ -33,6 +37,8 @@ enum Command {
     Drain(order::OrderArgs),
     /// Tell what changed: servers up and down, drains, reloads, certificates that expire
     Events(events::EventsArgs),
+    /// Tell which rule takes a URL, where it goes and why
+    Explain(explain::ExplainArgs),
     /// Ask a running Frontgate whether it is ready (for containers and keepalived)
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Run Frontgate in front of simulated Front Ends
@@ -41,8 +47,12 @@ enum Command {
     Maintain(order::OrderArgs),
     /// Bring a server back
     Ready(order::OrderArgs),
+    /// Let a running Frontgate read its configuration again, and wait for what comes of it
+    Reload(reload::ReloadArgs),
     /// Serve
     Run(RunArgs),
+    /// Tell how every server of a running Frontgate is
+    Status(status::StatusArgs),
     /// Tell the version
     Version(VersionArgs),
 }
@@ -68,6 +78,7 @@ pub fn main() -> i32 {
         Command::Check(args) => check::run(args),
         Command::Drain(args) => order::run("drain", &args),
         Command::Events(args) => events::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Lab(args) => {
             start_log("warn");
@@ -75,10 +86,12 @@ pub fn main() -> i32 {
         }
         Command::Maintain(args) => order::run("maintain", &args),
         Command::Ready(args) => order::run("ready", &args),
+        Command::Reload(args) => reload::run(&args),
         Command::Run(args) => {
             start_log("warn,frontgate=info");
             crate::runtime::run(&crate::config::path(args.config.as_deref()))
         }
+        Command::Status(args) => status::run(&args),
         Command::Version(args) => version(&args),
     };
     flush_log();

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::{
-    admin::{AdminArgs, Side},
+    admin::{self, AdminArgs, Side},
     table::table,
 };
 use crate::{
-    admin::{Ask, Done, OrderBody, ProblemBody},
+    admin::{Ask, Done, OrderBody},
     site::AdminAddress,
 };
 
@@ -66,16 +66,7 @@ type Given<'a> = (&'a AdminAddress, Result<Done, String>);
 fn give(word: &str, body: &str, at: &AdminAddress, side: &Side) -> Result<Done, String> {
     let path = format!("/api/v1/{word}");
     let ask = Ask { method: "POST", path: &path, token: Some(&side.token), body };
-    let (status, answer) = ask.at(at).map_err(|e| format!("{e:#}"))?;
-    if status == 200 {
-        return serde_json::from_str(&answer).map_err(|e| format!("an answer of no sense: {e}"));
-    }
-    let said = serde_json::from_str::<ProblemBody>(&answer).map_or(answer, |body| body.error);
-    Err(match status {
-        401 => format!("{said}: it belongs to another Frontgate, or was made anew since"),
-        404 if said.trim() == "not found" => "this Frontgate does not know the command".to_owned(),
-        _ => said.trim().to_owned(),
-    })
+    admin::ask(&ask, at, admin::SOON)
 }
 
 fn as_table(results: &[Given<'_>], many: bool) -> String {
@@ -122,12 +113,12 @@ fn warn(word: &str, at: &str, done: &Done) {
     }
 }
 
-fn complain(word: &str, text: &str) {
+pub(super) fn complain(word: &str, text: &str) {
     let _ = writeln!(io::stderr(), "frontgate {word}: {text}");
 }
 
 /// Who runs this: user and machine.
-fn who() -> String {
+pub(super) fn who() -> String {
     let named = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let user = named("SUDO_USER").or_else(|| named("USER"));
     // SAFETY: getuid(2) cannot fail.

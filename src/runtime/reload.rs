@@ -22,22 +22,23 @@ pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) 
     let path = instance.path.clone();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
         refused(instance, asked, "it failed inside", "");
-        return Reloaded::new(&Findings::default()).failed("it failed inside".to_owned());
+        let nothing = Reload::new(asked, &Findings::default());
+        return Reloaded::from(&nothing.refused(Some("it failed inside".to_owned())));
     };
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
     let findings = render::text(&outcome.findings, false);
-    let answer = Reloaded::new(&outcome.findings);
     let record = Reload::new(asked, &outcome.findings);
-    let (answer, record) = match &outcome.site {
-        Some(site) => take_over(instance, asked, site, &findings, (answer, record)).await,
+    let record = match &outcome.site {
+        Some(site) => take_over(instance, asked, site, findings.trim_end(), record).await,
         None => {
             refused(instance, asked, "the configuration is invalid", &findings);
-            (answer, record.refused(None))
+            record.refused(None)
         }
     };
+    let told = Reloaded::from(&record);
     instance.context.reloaded(record);
-    answer
+    told
 }
 
 async fn take_over(
@@ -45,27 +46,26 @@ async fn take_over(
     asked: &str,
     site: &Arc<Site>,
     findings: &str,
-    (answer, record): (Reloaded, Reload),
-) -> (Reloaded, Reload) {
-    let findings = findings.trim_end();
+    mut record: Reload,
+) -> Reload {
     let old = instance.current.load().site.clone();
     if old.fingerprint == site.fingerprint {
         info!("reload ({asked}): nothing has changed");
-        return (answer.unchanged(), record);
+        return record;
     }
     match instance.apply(site).await {
         Ok(()) => {
-            let waits = needs_restart(instance, &old, site);
+            record.needs_restart = needs_restart(instance, &old, site);
             let was = short(&old.fingerprint);
             let text = format!("reloaded ({asked}): {} was {was}", told(site));
             let news = measured(News::new(code::RELOAD_DONE, text), site);
             instance.events.tell(news.with("asked", asked).with("was", was).findings(findings));
-            (answer.done(waits), record.applied(Some(&old), site))
+            record.applied(Some(&old), site)
         }
         Err(e) => {
             let error = format!("{e:#}");
             refused(instance, asked, &error, findings);
-            (answer.failed(error.clone()), record.refused(Some(error)))
+            record.refused(Some(error))
         }
     }
 }

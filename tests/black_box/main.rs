@@ -14,6 +14,7 @@ mod control;
 mod dashboard;
 mod duplex;
 mod exchange;
+mod explain;
 mod farm;
 mod forwarded;
 mod http2;
