@@ -12,6 +12,7 @@ mod apache;
 mod balance;
 mod control;
 mod duplex;
+mod events;
 mod exchange;
 mod farm;
 mod forwarded;
