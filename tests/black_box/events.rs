@@ -308,8 +308,11 @@ fn streams_are_few_and_end_with_the_listener() {
     assert_eq!(frontgate.exit_code(SOON), 0);
 }
 
+/// Bodies that were posted.
+type Posted = Arc<Mutex<Vec<Value>>>;
+
 /// Bodies that were posted; the first answers have these statuses, all others 204.
-fn receiver(first: &'static [u16]) -> (Arc<Mutex<Vec<Value>>>, impl Fn(&mut dyn Wire, usize)) {
+fn receiver(first: &'static [u16]) -> (Posted, impl Fn(&mut dyn Wire, usize)) {
     let posted = Arc::new(Mutex::new(Vec::new()));
     let all = posted.clone();
     let script = move |wire: &mut dyn Wire, number: usize| {
