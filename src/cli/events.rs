@@ -74,14 +74,16 @@ fn tell(
         }
     }
     let mut last = list.events.last().map_or(list.last, |event| event.id);
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         match follow(at, token, teller, &mut last) {
             Ok(()) => return Ok(()),
             Err(why) => complain(&format!("{at}: {why}; trying again")),
         }
         std::thread::sleep(PAUSE);
     }
-    Ok(())
 }
 
 /// Tells what comes after `last`, until the connection ends (an error) or nobody reads what is

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -59,8 +59,7 @@ impl Default for Events {
     fn default() -> Self {
         // The first number is the time in milliseconds, so that numbers also grow across restarts
         // and whoever asks for what came after one misses nothing. JavaScript has it exactly.
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let last = u64::try_from(since.as_millis()).unwrap_or_default();
+        let last = milliseconds();
         let kept = Mutex::new(Kept { last, start: last, events: VecDeque::new() });
         let last = watch::Sender::new(last);
         let (to_command, to_webhook) = Default::default();
@@ -78,7 +77,7 @@ impl Events {
         kept.last += 1;
         let event = Event {
             id: kept.last,
-            time: SystemTime::now(),
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds()),
             code: code.id.into(),
             severity: code.severity,
             farm,
@@ -149,6 +148,12 @@ impl Events {
     }
 }
 
+/// Since 1970; as exact as times are shown.
+fn milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
+}
+
 /// Follows the events, at its own pace: what it has not read yet waits among the kept ones.
 #[derive(Debug)]
 pub struct Follower {
@@ -196,8 +201,6 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;

@@ -77,6 +77,15 @@ async fn run(program: &Path, event: &Event, patience: Duration) -> Result<(), St
         .stderr(Stdio::null())
         .process_group(0)
         .kill_on_drop(true);
+    // What Frontgate opens closes by itself; this is about what whoever started it left open.
+    // SAFETY: one system call, which is safe between fork(2) and exec(2); a kernel that does not
+    // know it changes nothing.
+    unsafe {
+        command.pre_exec(|| {
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            Ok(())
+        });
+    }
     let mut child = command.spawn().map_err(|e| format!("cannot be run: {e}"))?;
     let group = child.id().and_then(|id| libc::pid_t::try_from(id).ok());
     let mut text = serde_json::to_vec(event).unwrap_or_default();

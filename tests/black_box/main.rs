@@ -13,6 +13,7 @@ mod balance;
 mod control;
 mod dashboard;
 mod duplex;
+mod events;
 mod exchange;
 mod explain;
 mod farm;

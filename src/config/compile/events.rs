@@ -78,7 +78,8 @@ fn parse(url: &str) -> Result<Webhook, &'static str> {
         return Err("names an IP address, for which no certificate is verified");
     }
     let port = match authority.port() {
-        None if authority.as_str().ends_with(':') => return Err("has no port after `:`"),
+        // Also where what follows the `:` is no port.
+        None if authority.as_str() != authority.host() => return Err("has no port after `:`"),
         None => {
             if https {
                 443

@@ -72,7 +72,7 @@ pub fn save(dir: &Path, name: &str, identity: &Identity) {
 }
 
 pub fn authority(name: &str) -> Identity {
-    build(name, ec(), None, |builder| {
+    build(name, ec(), None, 30, |builder| {
         builder
             .append_extension(&BasicConstraints::new().critical().ca().build().unwrap())
             .unwrap();
@@ -80,7 +80,12 @@ pub fn authority(name: &str) -> Identity {
 }
 
 pub fn issue(authority: &Identity, names: &[&str], key: PKey<Private>) -> Identity {
-    build(names[0], key, Some(authority), |builder| {
+    lasting(authority, names, key, 30)
+}
+
+/// A certificate for so many days.
+pub fn lasting(authority: &Identity, names: &[&str], key: PKey<Private>, days: u32) -> Identity {
+    build(names[0], key, Some(authority), days, |builder| {
         let mut san = SubjectAlternativeName::new();
         for name in names {
             san.dns(name);
@@ -94,6 +99,7 @@ fn build(
     name: &str,
     key: PKey<Private>,
     issuer: Option<&Identity>,
+    days: u32,
     extend: impl FnOnce(&mut X509Builder),
 ) -> Identity {
     let mut subject = X509NameBuilder::new().unwrap();
@@ -107,7 +113,7 @@ fn build(
     builder.set_subject_name(&subject).unwrap();
     builder.set_issuer_name(issuer.map_or(&subject, |i| i.certificate.subject_name())).unwrap();
     builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(days).unwrap()).unwrap();
     builder.set_pubkey(&key).unwrap();
     extend(&mut builder);
     builder.sign(issuer.map_or(&key, |i| &i.key), MessageDigest::sha256()).unwrap();

@@ -50,10 +50,20 @@ impl Frontgate {
     }
 
     pub fn in_dir(dir: TempDir, certificates: Certificates) -> Self {
+        Self::in_dir_with(dir, certificates, &[])
+    }
+
+    /// With these environment variables besides.
+    pub fn in_dir_with(
+        dir: TempDir,
+        certificates: Certificates,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_frontgate"))
             .args(["run", "--config"])
             .arg(dir.path().join("frontgate.yaml"))
             .env("RUST_LOG", "warn,frontgate=debug")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
