@@ -6,7 +6,7 @@ set -euo pipefail
 # BoringSSL: cmake, a C++ compiler, and libclang for its bindings. zlib-ng: cmake.
 build=(cmake g++ make pkg-config libclang-dev)
 # Real peers that the tests talk to and with.
-test=(apache2-bin curl gss-ntlmssp nginx-light openssl)
+test=(apache2-bin curl gss-ntlmssp nginx-light openssl prometheus)
 
 case "${1:-build}" in
 build) wanted=("${build[@]}") ;;

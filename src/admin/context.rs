@@ -1,13 +1,14 @@
 //! What the admin side knows, and can do.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context as _;
 use log::{info, warn};
 
+use super::Scrape;
 use crate::{
     farm::Farms,
     site::{Admin, Token},
@@ -21,12 +22,19 @@ pub struct Context {
     store: Arc<Store>,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
+    /// What `/metrics` reads, once there is something.
+    pub(super) scrape: OnceLock<Scrape>,
 }
 
 impl Context {
     /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
     pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
-        Self { ready, farms, store, made: Mutex::default() }
+        Self { ready, farms, store, made: Mutex::default(), scrape: OnceLock::new() }
+    }
+
+    /// From now on there is something to measure.
+    pub fn measure(&self, scrape: Scrape) {
+        let _ = self.scrape.set(scrape);
     }
 
     pub(super) fn is_ready(&self) -> bool {

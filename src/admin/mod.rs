@@ -8,10 +8,12 @@ mod client;
 mod context;
 mod guard;
 mod health;
+mod metrics;
 mod server;
 mod view;
 
 pub use client::{Ask, get};
 pub use context::Context;
+pub use metrics::Scrape;
 pub use server::{Running, start};
 pub use view::{ChangedRow, Done, OrderBody, ProblemBody, ServerRow, Servers};

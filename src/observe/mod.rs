@@ -3,6 +3,7 @@
 mod access;
 mod format;
 mod lines;
+pub mod metrics;
 mod program;
 mod target;
 mod writer;

@@ -70,13 +70,16 @@ impl Instance {
         let context = Arc::new(admin::Context::new(ready.clone(), farms, store));
         let admin = admin::start(&site.admin, &context)?;
         let prepared = builder.prepare(&site)?;
-        let current = Arc::new(Current::new(builder.live(site.clone(), prepared).await, log));
+        let live = builder.live(site.clone(), prepared).await;
+        let current = Arc::new(Current::new(live, log, builder.metrics.clone()));
         builder.view.show(&current);
+        let connections = Arc::<Connections>::default();
+        context.measure(admin::Scrape::new(current.clone(), connections.clone()));
         let instance = Self {
             path: path.to_owned(),
             proxy: proxy(&site, &current),
             current,
-            connections: Arc::default(),
+            connections,
             ready,
             context,
             builder,

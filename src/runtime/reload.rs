@@ -7,6 +7,7 @@ use log::{error, info, warn};
 use super::{Instance, watch::Watch};
 use crate::{
     config::{self, render},
+    observe::metrics::Reload,
     site::Site,
 };
 
@@ -14,21 +15,27 @@ use crate::{
 pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) {
     let path = instance.path.clone();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
+        instance.current.metrics.reloads.ended(Reload::Refused);
         return error!("reload failed inside; the old site goes on serving");
     };
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
     let findings = render::text(&outcome.findings, false);
-    match &outcome.site {
+    let ended = match &outcome.site {
         Some(site) => take_over(instance, asked, site, findings.trim_end()).await,
-        None => error!("reload refused ({asked}): the old site goes on serving\n{findings}"),
-    }
+        None => {
+            error!("reload refused ({asked}): the old site goes on serving\n{findings}");
+            Reload::Refused
+        }
+    };
+    instance.current.metrics.reloads.ended(ended);
 }
 
-async fn take_over(instance: &Instance, asked: &str, site: &Arc<Site>, findings: &str) {
+async fn take_over(instance: &Instance, asked: &str, site: &Arc<Site>, findings: &str) -> Reload {
     let old = instance.current.load().site.clone();
     if old.fingerprint == site.fingerprint {
-        return info!("reload ({asked}): nothing has changed");
+        info!("reload ({asked}): nothing has changed");
+        return Reload::Unchanged;
     }
     if !findings.is_empty() {
         warn!("findings\n{findings}");
@@ -44,8 +51,12 @@ async fn take_over(instance: &Instance, asked: &str, site: &Arc<Site>, findings:
                 short(&site.fingerprint),
                 short(&old.fingerprint),
             );
+            Reload::Success
         }
-        Err(e) => error!("reload refused ({asked}): {e:#}; the old site goes on serving"),
+        Err(e) => {
+            error!("reload refused ({asked}): {e:#}; the old site goes on serving");
+            Reload::Refused
+        }
     }
 }
 

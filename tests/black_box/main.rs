@@ -19,6 +19,7 @@ mod http2;
 mod hygiene;
 mod identity;
 mod lab;
+mod metrics;
 mod nginx;
 mod passive;
 mod pins;
