@@ -43,14 +43,17 @@ impl Live {
     /// HTTP/2 is only for names under which no farm binds sign-ins to connections: its streams
     /// share one client connection, and so would the identities.
     pub fn http2_allowed(&self, host: &str) -> bool {
-        let off = |id: FarmId| {
-            self.site.farms.get(id.0).is_some_and(|f| f.connection_auth == ConnectionAuth::Off)
-        };
-        let mut published = (0..self.site.listeners.len())
-            .filter_map(|listener| self.table.host(listener, host))
-            .peekable();
-        published.peek().is_some() && published.all(|paths| paths.farms().all(off))
+        http2_allowed(&self.site, &self.table, host)
     }
+}
+
+/// See [`Live::http2_allowed`].
+pub(super) fn http2_allowed(site: &Site, table: &Table, host: &str) -> bool {
+    let off =
+        |id: FarmId| site.farms.get(id.0).is_some_and(|f| f.connection_auth == ConnectionAuth::Off);
+    let mut published =
+        (0..site.listeners.len()).filter_map(|listener| table.host(listener, host)).peekable();
+    published.peek().is_some() && published.all(|paths| paths.farms().all(off))
 }
 
 /// The current snapshot and what outlives it.

@@ -2,6 +2,7 @@
 
 mod admit;
 mod ctx;
+pub mod explain;
 mod failure;
 mod headers;
 mod live;
