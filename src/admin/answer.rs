@@ -56,7 +56,7 @@ pub(super) fn text(status: StatusCode, body: &str) -> Answer {
     answer(status, "text/plain; charset=utf-8", body.into())
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
     let length = body.len();
     let mut answer = Response::new(body);
     *answer.status_mut() = status;

@@ -10,7 +10,7 @@ use super::{
     answer::{Answer, Problem, json},
     app::Access,
     context::Context,
-    guard,
+    explained, guard,
     view::{Done, OrderBody, Servers},
 };
 use crate::farm::{Order, State};
@@ -31,21 +31,25 @@ enum Route {
 /// What can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Page {
+    Explain,
     Servers,
 }
 
 /// What can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
+    Reload,
     State(State),
 }
 
 impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path.strip_prefix(PREFIX)? {
+            "explain" => Self::Read(Page::Explain),
             "servers" => Self::Read(Page::Servers),
             "drain" => Self::Change(Change::State(State::Drain)),
             "maintain" => Self::Change(Change::State(State::Maintenance)),
+            "reload" => Self::Change(Change::Reload),
             "ready" => Self::Change(Change::State(State::Ready)),
             _ => return None,
         })
@@ -87,6 +91,13 @@ fn read(
         guard::knows_token(&request.headers, &access.token)?;
     }
     Ok(match page {
+        Page::Explain => {
+            let text = "Frontgate is still starting";
+            let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, text);
+            let live = context.live().ok_or_else(starting)?;
+            let query = request.uri.query().unwrap_or_default();
+            json(StatusCode::OK, &explained::answer(&live, query)?)
+        }
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
     })
 }
@@ -104,6 +115,9 @@ async fn change(
     guard::knows_token(&request.headers, &access.token)?;
     let body = body(session).await?;
     match what {
+        Change::Reload => {
+            context.asked.ask(&body, from).await.map(|told| json(StatusCode::OK, &told))
+        }
         Change::State(state) => order(context, state, &body, from).await,
     }
 }
@@ -190,6 +204,8 @@ mod tests {
     fn paths_lead_to_routes() {
         let state = |state| Some(Route::Change(Change::State(state)));
         assert_eq!(Route::of("/api/v1/servers"), Some(Route::Read(Page::Servers)));
+        assert_eq!(Route::of("/api/v1/explain"), Some(Route::Read(Page::Explain)));
+        assert_eq!(Route::of("/api/v1/reload"), Some(Route::Change(Change::Reload)));
         assert_eq!(Route::of("/api/v1/drain"), state(State::Drain));
         assert_eq!(Route::of("/api/v1/maintain"), state(State::Maintenance));
         assert_eq!(Route::of("/api/v1/ready"), state(State::Ready));

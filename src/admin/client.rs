@@ -35,17 +35,29 @@ impl Ask<'_> {
     /// # Errors
     /// Nobody listens there, or what answers is not HTTP.
     pub fn at(&self, address: &AdminAddress) -> anyhow::Result<(u16, String)> {
+        self.within(address, PATIENCE)
+    }
+
+    /// The same, for an answer that may take this long.
+    ///
+    /// # Errors
+    /// As for [`Ask::at`].
+    pub fn within(
+        &self,
+        address: &AdminAddress,
+        patience: Duration,
+    ) -> anyhow::Result<(u16, String)> {
         let request = self.request();
         let answer = match address {
             AdminAddress::Tcp(socket) => {
                 let stream = TcpStream::connect_timeout(socket, PATIENCE)
                     .map_err(|e| unreachable(address, &e))?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 exchange(stream, &request)?
             }
             AdminAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).map_err(|e| unreachable(address, &e))?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 exchange(stream, &request)?
             }
         };

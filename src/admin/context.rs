@@ -1,15 +1,20 @@
 //! What the admin side knows, and can do.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context as _;
 use log::{info, warn};
 
+use super::{
+    Scrape,
+    reloading::{ReloadAsked, Reloads},
+};
 use crate::{
     farm::Farms,
+    forward::{Current, Live},
     site::{Admin, Token},
     store::Store,
 };
@@ -19,14 +24,53 @@ pub struct Context {
     ready: Arc<AtomicBool>,
     pub(super) farms: Arc<Farms>,
     store: Arc<Store>,
+    /// What serves, once it does.
+    current: OnceLock<Arc<Current>>,
+    /// Reloads that were asked for.
+    pub(super) asked: Reloads,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
+    /// What `/metrics` reads, once there is something.
+    pub(super) scrape: OnceLock<Scrape>,
 }
 
 impl Context {
     /// `ready`: a site is loaded, every listener is bound, and nobody asked to stop.
     pub fn new(ready: Arc<AtomicBool>, farms: Arc<Farms>, store: Arc<Store>) -> Self {
-        Self { ready, farms, store, made: Mutex::default() }
+        Self {
+            ready,
+            farms,
+            store,
+            current: OnceLock::new(),
+            asked: Reloads::default(),
+            made: Mutex::default(),
+            scrape: OnceLock::new(),
+        }
+    }
+
+    /// From now on there is something to measure.
+    pub fn measure(&self, scrape: Scrape) {
+        let _ = self.scrape.set(scrape);
+    }
+
+    /// From here on this is what serves.
+    pub fn show(&self, current: &Arc<Current>) {
+        let _ = self.current.set(current.clone());
+    }
+
+    /// The snapshot that serves; `None` while Frontgate is still starting.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.current.get().map(|current| current.load())
+    }
+
+    /// The next one that asks for a reload.
+    pub async fn reload_asked(&self) -> ReloadAsked {
+        self.asked.next().await
+    }
+
+    /// Those who wait for a reload are told that Frontgate stops.
+    pub async fn no_more_reloads(&self) {
+        self.asked.close().await;
     }
 
     pub(super) fn is_ready(&self) -> bool {

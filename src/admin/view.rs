@@ -154,23 +154,26 @@ impl OrderBody {
     /// What is wrong with it.
     pub(super) fn fault(&self) -> Option<String> {
         let why = self.why.as_deref().unwrap_or_default();
-        for (key, text, longest) in
-            [("server", &*self.server, 600), ("who", &*self.who, 200), ("why", why, 1000)]
-        {
-            // SECURITY: these stand in logs and tables; a line end would begin a line of its own.
-            // Test: texts_of_an_order_are_short_and_on_one_line
-            if text.chars().any(char::is_control) {
-                return Some(format!("`{key}` is not text on one line"));
-            }
-            if text.chars().count() > longest {
-                return Some(format!("`{key}` has more than {longest} characters"));
-            }
-            if text.trim().is_empty() && key != "why" {
-                return Some(format!("`{key}` is empty"));
-            }
-        }
-        None
+        fault_of(&[("server", &self.server, 600), ("who", &self.who, 200), ("why", why, 1000)])
     }
+}
+
+/// What is wrong with texts of a body: name, text, and how many characters it may have.
+pub(super) fn fault_of(texts: &[(&str, &str, usize)]) -> Option<String> {
+    for (key, text, longest) in texts {
+        // SECURITY: these stand in logs and tables; a line end would begin a line of its own.
+        // Test: texts_of_an_order_are_short_and_on_one_line
+        if text.chars().any(char::is_control) {
+            return Some(format!("`{key}` is not text on one line"));
+        }
+        if text.chars().count() > *longest {
+            return Some(format!("`{key}` has more than {longest} characters"));
+        }
+        if text.trim().is_empty() && *key != "why" {
+            return Some(format!("`{key}` is empty"));
+        }
+    }
+    None
 }
 
 /// What they answer.

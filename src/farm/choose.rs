@@ -39,7 +39,7 @@ pub enum Choice {
 
 /// Who is asked, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Round {
+pub(super) enum Round {
     /// Servers in full use; those that came back just now with their growing share.
     Usual,
     /// The same with all of their share: better a cold server than a full one, or none.
@@ -50,6 +50,10 @@ enum Round {
     Doubtful,
 }
 
+/// The rounds; full servers end it behind each of these groups.
+pub(super) const ROUNDS: &[&[Round]] =
+    &[&[Round::Usual, Round::Cold], &[Round::Backup], &[Round::Doubtful]];
+
 impl Farm {
     /// Chooses a server and takes a place there. A request with a home goes there or waits for
     /// it; everybody else gets what the farm's algorithm says.
@@ -58,8 +62,8 @@ impl Farm {
             return home.begin().map_or(Choice::Busy, Choice::Place);
         }
         let full = Cell::new(false);
-        for rounds in [&[Round::Usual, Round::Cold][..], &[Round::Backup], &[Round::Doubtful]] {
-            for round in rounds {
+        for rounds in ROUNDS {
+            for round in *rounds {
                 if let Some(place) = self.choose_in(*round, wish, &full) {
                     return Choice::Place(place);
                 }
@@ -122,7 +126,7 @@ impl Farm {
 }
 
 /// Whether a server takes new clients in this round.
-fn takes(server: &Server, round: Round, key: u64) -> bool {
+pub(super) fn takes(server: &Server, round: Round, key: u64) -> bool {
     match round {
         Round::Usual => !server.backup() && server.open() && ramped(server, key),
         Round::Cold => !server.backup() && server.open() && server.warmth().is_cold(),

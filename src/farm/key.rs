@@ -10,20 +10,30 @@ use crate::site::{Affinity, Balance, HashKey};
 /// The number that a request is balanced by: of the property that the farm hashes, or random
 /// where there is none. `target` is path and query as sent, `host` normalised.
 pub fn key(farm: &Farm, source: IpAddr, host: &str, target: &[u8], headers: &HeaderMap) -> u64 {
+    fixed_key(farm, source, host, target, headers).unwrap_or_else(|| farm.random_key())
+}
+
+/// The same; `None` where it would be random.
+pub fn fixed_key(
+    farm: &Farm,
+    source: IpAddr,
+    host: &str,
+    target: &[u8],
+    headers: &HeaderMap,
+) -> Option<u64> {
     let spec = farm.spec();
     let property = match (&spec.affinity, &spec.balance) {
         (Affinity::Source, _) => &HashKey::Source,
         (_, Balance::Hash(property)) => property,
-        _ => return farm.random_key(),
+        _ => return None,
     };
-    let hashed = match property {
+    match property {
         HashKey::Source => Some(affinity::key(source)),
         HashKey::Host => Some(balance::hash(host.as_bytes())),
         HashKey::Url => Some(balance::hash(target)),
         HashKey::Header(name) => headers.get(&**name).map(|value| balance::hash(value.as_bytes())),
         HashKey::Query(name) => parameter(target, name.as_bytes()).map(balance::hash),
-    };
-    hashed.unwrap_or_else(|| farm.random_key())
+    }
 }
 
 /// The value of the first query parameter of this name, as sent.

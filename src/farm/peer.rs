@@ -16,11 +16,7 @@ use crate::site::{self, Bridge, Verify};
 
 /// Whether the connection to the server is TLS, for a client that came by `https` or not.
 pub fn uses_tls(bridge: Bridge, client_https: bool) -> bool {
-    match bridge {
-        Bridge::Same => client_https,
-        Bridge::Https => true,
-        Bridge::Http => false,
-    }
+    bridge.uses_tls(client_https)
 }
 
 /// The peer for one address of a server, with the farm's TLS settings and timeouts and the

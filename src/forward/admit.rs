@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Version, header};
+use http::{Version, header};
 use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, place, respond, rule};
@@ -18,8 +18,8 @@ use crate::{
     pin::{self, Holds, Verdict},
     reason::{self, Reason},
     route::{
-        Decision, HostName, Question, Values, decide, https_location, https_port, location,
-        normalize_host, rewritten,
+        Decision, HostName, Question, Values, decide, https_location, https_port, https_status,
+        location, normalize_host, rewritten,
     },
     site::{Action, ConnectionAuth, FarmId, Rule, Site},
 };
@@ -151,9 +151,7 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Verdict, Answer> {
         Decision::ToHttps { rule } => {
             let port = https_port(&live.site, rule);
             let location = https_location(host.as_str(), port, request.raw_path());
-            // A 301 lets clients turn a POST into a GET (RFC 9110 15.4.2).
-            let safe = matches!(request.method, Method::GET | Method::HEAD);
-            let status = if safe { 301 } else { 308 };
+            let status = https_status(request.method.as_str());
             Err(Answer::Redirect { reason: reason::HTTPS_ONLY, status, location })
         }
         other => Err(other.reason(tls).unwrap_or(reason::INTERNAL).into()),

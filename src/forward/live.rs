@@ -7,7 +7,10 @@ use arc_swap::ArcSwap;
 use crate::{
     farm::Farm,
     listen::{Certificates, Settings},
-    observe::AccessLog,
+    observe::{
+        AccessLog,
+        metrics::{Metrics, Routes},
+    },
     pin::Pins,
     route::Table,
     site::{ConnectionAuth, FarmId, Listener, Site},
@@ -27,6 +30,8 @@ pub struct Live {
     pub pins: Arc<Pins>,
     /// Listener settings, in the order of `site.listeners`.
     pub settings: Vec<Arc<Settings>>,
+    /// Where requests are counted.
+    pub routes: Routes,
 }
 
 impl Live {
@@ -38,14 +43,17 @@ impl Live {
     /// HTTP/2 is only for names under which no farm binds sign-ins to connections: its streams
     /// share one client connection, and so would the identities.
     pub fn http2_allowed(&self, host: &str) -> bool {
-        let off = |id: FarmId| {
-            self.site.farms.get(id.0).is_some_and(|f| f.connection_auth == ConnectionAuth::Off)
-        };
-        let mut published = (0..self.site.listeners.len())
-            .filter_map(|listener| self.table.host(listener, host))
-            .peekable();
-        published.peek().is_some() && published.all(|paths| paths.farms().all(off))
+        http2_allowed(&self.site, &self.table, host)
     }
+}
+
+/// See [`Live::http2_allowed`].
+pub(super) fn http2_allowed(site: &Site, table: &Table, host: &str) -> bool {
+    let off =
+        |id: FarmId| site.farms.get(id.0).is_some_and(|f| f.connection_auth == ConnectionAuth::Off);
+    let mut published =
+        (0..site.listeners.len()).filter_map(|listener| table.host(listener, host)).peekable();
+    published.peek().is_some() && published.all(|paths| paths.farms().all(off))
 }
 
 /// The current snapshot and what outlives it.
@@ -53,12 +61,14 @@ pub struct Current {
     live: ArcSwap<Live>,
     /// The access log.
     pub log: AccessLog,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Current {
     /// Starts with a first snapshot.
-    pub fn new(live: Live, log: AccessLog) -> Self {
-        Self { live: ArcSwap::from_pointee(live), log }
+    pub fn new(live: Live, log: AccessLog, metrics: Arc<Metrics>) -> Self {
+        Self { live: ArcSwap::from_pointee(live), log, metrics }
     }
 
     /// The snapshot as it is now.

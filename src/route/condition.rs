@@ -30,6 +30,14 @@ impl<'a> Conditions<'a> {
         rule.when.is_empty() || (rule.when.iter().all(here) && self.hold_elsewhere(rule))
     }
 
+    /// The first condition of `rule` that does not hold for this reading of the path.
+    pub(super) fn broken<'r>(&self, rule: &'r Rule, reading: &[u8]) -> Option<&'r Condition> {
+        rule.when.iter().find(|condition| match condition {
+            Condition::Path(test) => !test.holds(reading, |pattern| takes(pattern, reading)),
+            other => !self.judge(other),
+        })
+    }
+
     fn hold_elsewhere(&self, rule: &Rule) -> bool {
         let known = self.known.borrow().iter().find(|(index, _)| *index == rule.index).copied();
         if let Some((_, hold)) = known {

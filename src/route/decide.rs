@@ -118,17 +118,21 @@ pub fn decide<'a>(table: &'a Table, site: &'a Site, question: &Question<'_>) -> 
     }
 }
 
-/// The verdict if `reading` were the only one.
-fn judge<'a>(
+/// The rules that one reading of a path is judged by; at least one of the two.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    pub(super) on_https: Option<&'a Arc<Rule>>,
+    pub(super) on_http: Option<&'a Arc<Rule>>,
+}
+
+/// Those of the longest path with a rule whose conditions hold; what its schemes leave open does
+/// not make a shorter path the one.
+pub(super) fn chosen<'a>(
     paths: &'a Paths,
-    site: &'a Site,
-    https: bool,
     reading: &[u8],
     conditions: &Conditions<'_>,
-) -> Decision<'a> {
-    // The longest path with a rule whose conditions hold; what its schemes leave open does not
-    // make a shorter path the one.
-    let chosen = paths.find(reading).find_map(|rules| {
+) -> Option<Chosen<'a>> {
+    paths.find(reading).find_map(|rules| {
         let (mut on_https, mut on_http) = (None, None);
         for rule in rules.iter().filter(|rule| conditions.hold(rule, reading)) {
             on_https = on_https.or(rule.schemes.https.then_some(rule));
@@ -137,9 +141,21 @@ fn judge<'a>(
                 break;
             }
         }
-        (on_https.is_some() || on_http.is_some()).then_some((on_https, on_http))
-    });
-    let Some((on_https, on_http)) = chosen else { return Decision::PathNotPublished };
+        (on_https.is_some() || on_http.is_some()).then_some(Chosen { on_https, on_http })
+    })
+}
+
+/// The verdict if `reading` were the only one.
+pub(super) fn judge<'a>(
+    paths: &'a Paths,
+    site: &'a Site,
+    https: bool,
+    reading: &[u8],
+    conditions: &Conditions<'_>,
+) -> Decision<'a> {
+    let Some(Chosen { on_https, on_http }) = chosen(paths, reading, conditions) else {
+        return Decision::PathNotPublished;
+    };
     // Plain HTTP to what only https has is judged by that rule first: what is denied there is
     // denied here, without a detour.
     let (rule, detour) = match (https, on_https, on_http) {

@@ -122,6 +122,12 @@ pub fn https_port(site: &Site, rule: &Rule) -> u16 {
     if ports.any(|port| port == 443) { 443 } else { first }
 }
 
+/// The status of the redirect to https. A 301 lets clients turn a POST into a GET (RFC 9110
+/// 15.4.2).
+pub fn https_status(method: &str) -> u16 {
+    if matches!(method, "GET" | "HEAD") { 301 } else { 308 }
+}
+
 /// A path without slashes in front, in either direction.
 fn trim_slashes(mut path: &str) -> &str {
     while let Some(rest) = path.strip_prefix('/').or_else(|| path.strip_prefix("%5C")) {

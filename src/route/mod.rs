@@ -3,12 +3,14 @@
 //! Pure functions of the site and the request: nothing here waits, remembers or does I/O.
 //! [`host`] reads the `Host` header, [`reading`] all the ways in which a path can be understood,
 //! [`table`] finds the rule, [`mod@decide`] gives the verdict, [`mod@location`] writes redirects,
-//! [`template`] fills captures in and [`target`] rewrites what goes to a server.
+//! [`template`] fills captures in, [`target`] rewrites what goes to a server, and
+//! [`mod@explain`] tells people how it came about.
 
 #[cfg(test)]
 mod capture_properties;
 mod condition;
 pub mod decide;
+pub mod explain;
 pub mod host;
 pub mod location;
 #[cfg(test)]
@@ -23,8 +25,9 @@ pub mod template;
 mod testing;
 
 pub use decide::{Decision, decide};
+pub use explain::{Asked, Explanation, explain};
 pub use host::{HostName, normalize_host};
-pub use location::{https_location, https_port, location};
+pub use location::{https_location, https_port, https_status, location};
 pub use question::Question;
 pub use table::Table;
 pub use target::rewritten;

@@ -187,17 +187,17 @@ fn rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-fn any_site() -> impl Strategy<Value = Site> {
+pub(super) fn any_site() -> impl Strategy<Value = Site> {
     let domains = select(vec![vec![], vec!["c"], vec!["b.c", "d"], vec!["x"]]);
     (domains, proptest::collection::vec(rule(), 0..10))
         .prop_map(|(domains, rules)| site(&domains, rules))
 }
 
-fn any_host() -> impl Strategy<Value = String> {
+pub(super) fn any_host() -> impl Strategy<Value = String> {
     proptest::collection::vec(select(vec!["a", "b", "c", "x"]), 1..5).prop_map(|l| l.join("."))
 }
 
-fn any_path() -> impl Strategy<Value = String> {
+pub(super) fn any_path() -> impl Strategy<Value = String> {
     let parts = vec![
         "a", "b", "/", "/a", "/b", "/admin", "/Admin", "/a/b", "/x", "%61", "%2f", "/..", "//", ".",
     ];

@@ -79,9 +79,14 @@ impl Paths {
             .map(|entry| entry.rules.as_slice())
     }
 
+    /// Every rule, those of longer paths first.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.entries.iter().flat_map(|entry| &entry.rules)
+    }
+
     /// The farms that any path of this host leads to.
     pub fn farms(&self) -> impl Iterator<Item = FarmId> {
-        self.entries.iter().flat_map(|entry| &entry.rules).filter_map(|rule| match rule.action {
+        self.rules().filter_map(|rule| match rule.action {
             Action::Forward(farm) => Some(farm),
             Action::Deny | Action::Redirect(_) | Action::Respond(_) => None,
         })

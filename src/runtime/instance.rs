@@ -29,7 +29,7 @@ use crate::{
     farm::{Farms, Orders},
     forward::{Current, Forward, Live},
     listen::{self, Connections, Running},
-    observe::AccessLog,
+    observe::{AccessLog, metrics::Reload},
     pin::{Pins, UNPROVED},
     site::{self, Listener, Site},
     store::Store,
@@ -70,13 +70,17 @@ impl Instance {
         let context = Arc::new(admin::Context::new(ready.clone(), farms, store));
         let admin = admin::start(&site.admin, &context)?;
         let prepared = builder.prepare(&site)?;
-        let current = Arc::new(Current::new(builder.live(site.clone(), prepared).await, log));
+        let live = builder.live(site.clone(), prepared).await;
+        let current = Arc::new(Current::new(live, log, builder.metrics.clone()));
         builder.view.show(&current);
+        let connections = Arc::<Connections>::default();
+        context.measure(admin::Scrape::new(current.clone(), connections.clone()));
+        context.show(&current);
         let instance = Self {
             path: path.to_owned(),
             proxy: proxy(&site, &current),
             current,
-            connections: Arc::default(),
+            connections,
             ready,
             context,
             builder,
@@ -101,30 +105,42 @@ impl Instance {
         let sweeping = tokio::spawn(sweep(self.builder.pins.clone()));
         let mut asked = None;
         let order = loop {
+            let mut waiting = None;
             let reason = match asked.take() {
                 Some(reason) => reason,
                 None => tokio::select! {
                     order = signals.next() => match order {
                         Order::Terminate | Order::Interrupt => break order,
-                        Order::Reload => "SIGHUP",
+                        Order::Reload => "SIGHUP".to_owned(),
                         Order::Reopen => {
                             self.reopen_log();
                             continue;
                         }
                     },
-                    () = files.changed() => "a file changed",
+                    () = files.changed() => "a file changed".to_owned(),
+                    somebody = self.context.reload_asked() => {
+                        let told = somebody.told.clone();
+                        waiting = Some(somebody);
+                        told
+                    }
                 },
             };
-            let reload = reload(self, &mut files, reason);
+            let reload = reload(self, &mut files, &reason);
             tokio::pin!(reload);
             let stopped = loop {
                 tokio::select! {
-                    () = &mut reload => break None,
+                    told = &mut reload => {
+                        self.current.metrics.reloads.ended(counted_as(told.result));
+                        if let Some(waiting) = waiting.take() {
+                            waiting.answer(told);
+                        }
+                        break None;
+                    }
                     order = signals.next() => match order {
                         // A reload that is under way is given up: nothing may open a listener
                         // again.
                         Order::Terminate | Order::Interrupt => break Some(order),
-                        Order::Reload => asked = Some("SIGHUP"),
+                        Order::Reload => asked = Some("SIGHUP".to_owned()),
                         Order::Reopen => self.reopen_log(),
                     },
                 }
@@ -133,6 +149,7 @@ impl Instance {
                 break order;
             }
         };
+        self.context.no_more_reloads().await;
         let code = stop(self, order, &mut signals).await;
         sweeping.abort();
         self.current.log.close();
@@ -279,6 +296,15 @@ impl Instance {
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Running>> {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What a reload counts as.
+fn counted_as(result: admin::ReloadResult) -> Reload {
+    match result {
+        admin::ReloadResult::Done => Reload::Success,
+        admin::ReloadResult::Unchanged => Reload::Unchanged,
+        admin::ReloadResult::Refused | admin::ReloadResult::Failed => Reload::Refused,
     }
 }
 

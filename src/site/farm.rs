@@ -122,6 +122,17 @@ pub enum Bridge {
     Http,
 }
 
+impl Bridge {
+    /// Whether the connection to the server is TLS, for a client that came by `https` or not.
+    pub fn uses_tls(self, client_https: bool) -> bool {
+        match self {
+            Self::Same => client_https,
+            Self::Https => true,
+            Self::Http => false,
+        }
+    }
+}
+
 /// TLS towards servers.
 #[derive(Clone)]
 pub struct ServerTls {

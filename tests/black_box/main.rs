@@ -20,6 +20,7 @@ mod hygiene;
 mod identity;
 mod lab;
 mod logs;
+mod metrics;
 mod nginx;
 mod passive;
 mod pins;
