@@ -6,7 +6,8 @@ set -euo pipefail
 # BoringSSL: cmake, a C++ compiler, and libclang for its bindings. zlib-ng: cmake.
 build=(cmake g++ make pkg-config libclang-dev)
 # Real peers that the tests talk to and with.
-test=(apache2-bin chromium chromium-driver curl gss-ntlmssp nginx-light openssl)
+# python3-venv: a reader of IIS logs, installed by its test.
+test=(apache2-bin chromium chromium-driver curl gss-ntlmssp nginx-light openssl prometheus python3-venv)
 
 case "${1:-build}" in
 build) wanted=("${build[@]}") ;;

@@ -10,7 +10,7 @@ use super::{
     answer::{Answer, text},
     api,
     context::Context,
-    guard, health, page,
+    guard, health, metrics, page,
 };
 use crate::site::Token;
 
@@ -21,6 +21,10 @@ pub(super) struct App {
     pub(super) hosts: Option<Vec<String>>,
     /// The API, where it is served.
     pub(super) api: Option<Access>,
+    /// Whether the health endpoints are served.
+    pub(super) health: bool,
+    /// Whether `/metrics` is.
+    pub(super) metrics: bool,
 }
 
 /// Who may use the API.
@@ -63,8 +67,13 @@ impl ServeHttp for Visit {
             return text(StatusCode::MISDIRECTED_REQUEST, "this Host is not served here\n");
         }
         let path = request.uri.path();
-        if let Some(answer) = health::answer(&request.method, path, context.is_ready()) {
+        if self.app.health
+            && let Some(answer) = health::answer(&request.method, path, context.is_ready())
+        {
             return answer;
+        }
+        if self.app.metrics && path == metrics::PATH {
+            return metrics::answer(session, api.as_ref(), context).await;
         }
         match (api, path.starts_with(api::PREFIX)) {
             (Some(access), true) => api::answer(session, access, context, &self.peer.from).await,

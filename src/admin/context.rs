@@ -13,6 +13,7 @@ use log::{info, warn};
 use tokio::sync::Semaphore;
 
 use super::{
+    Scrape,
     history::History,
     reloading::{AskedReloads, ReloadAsked},
     reloads::{Reload, Reloads},
@@ -42,6 +43,8 @@ pub struct Context {
     pub(super) asked: AskedReloads,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
+    /// What `/metrics` reads, once there is something.
+    pub(super) scrape: OnceLock<Scrape>,
 }
 
 impl Context {
@@ -66,7 +69,13 @@ impl Context {
             history: History::default(),
             asked: AskedReloads::default(),
             made: Mutex::default(),
+            scrape: OnceLock::new(),
         }
+    }
+
+    /// From now on there is something to measure.
+    pub fn measure(&self, scrape: Scrape) {
+        let _ = self.scrape.set(scrape);
     }
 
     /// From here on this is what serves.

@@ -12,6 +12,7 @@ mod guard;
 mod health;
 mod history;
 mod inventory;
+mod metrics;
 mod page;
 mod reloading;
 mod reloads;
@@ -28,6 +29,7 @@ pub use inventory::{
     CertificateRow, Certificates, FarmRow, Farms, ListenerRow, PinnedServer, PinnedSource, Pins,
     RuleRow, Site,
 };
+pub use metrics::Scrape;
 pub use reloading::{ReloadAsked, ReloadBody, ReloadResult, Reloaded};
 pub use reloads::{Changes, Reload};
 pub use server::{Running, start};

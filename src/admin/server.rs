@@ -52,7 +52,7 @@ impl Running {
     }
 }
 
-/// Starts the admin listener and, where there is one, the health listener.
+/// Starts the admin listener and, where there are such, those for health and metrics.
 ///
 /// # Errors
 /// An address cannot be bound, or no token can be made.
@@ -65,15 +65,30 @@ pub fn start(admin: &Admin, context: &Arc<Context>) -> anyhow::Result<Vec<Runnin
         hosts.push(host.to_owned());
     }
     let access = Access { token: context.token(admin)?, to_read: !admin.listen.is_local() };
-    let on_admin = App { context: context.clone(), hosts: Some(hosts), api: Some(access) };
+    let (hosts, api) = (Some(hosts), Some(access));
+    let on_admin = App { context: context.clone(), hosts, api, health: true, metrics: true };
+    let open = |health, metrics| {
+        // Orchestrators and Prometheus ask by the pod's address; nothing changes anything here.
+        App { context: context.clone(), hosts: None, api: None, health, metrics }
+    };
+    // Both may be on one address; metrics on the admin address need no other listener.
+    let elsewhere = |address: &&AdminAddress| !same(address, &admin.listen);
+    let (health, metrics) = (admin.health.as_ref(), admin.metrics.as_ref().filter(elsewhere));
+    let together = health.zip(metrics).is_some_and(|(health, metrics)| same(health, metrics));
     // Bound first, all of them: where one fails, none is left running.
     let mut doors = vec![(bind_door("admin", &admin.listen)?, on_admin)];
-    if let Some(address) = &admin.health {
-        // Orchestrators ask by the pod's address, and there is nothing to steal here.
-        let open = App { context: context.clone(), hosts: None, api: None };
-        doors.push((bind_door("health", address)?, open));
+    if let Some(address) = health {
+        doors.push((bind_door("health", address)?, open(true, together)));
+    }
+    if let Some(address) = metrics.filter(|_| !together) {
+        doors.push((bind_door("metrics", address)?, open(false, true)));
     }
     Ok(doors.into_iter().map(|(door, app)| run(door, app)).collect())
+}
+
+/// Whether two addresses are one socket. Port 0 is another port each time.
+fn same(one: &AdminAddress, other: &AdminAddress) -> bool {
+    one == other && !matches!(one, AdminAddress::Tcp(address) if address.port() == 0)
 }
 
 /// Where connections come from.

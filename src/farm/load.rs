@@ -38,6 +38,8 @@ pub(crate) struct Load {
     pins: AtomicUsize,
     websockets: AtomicUsize,
     websockets_total: AtomicU64,
+    probes_ok: AtomicU64,
+    probes_failed: AtomicU64,
     /// Microseconds in the lower half; in the upper one when that was, in milliseconds.
     response_time: AtomicU64,
     /// Bits of requests a second, and the requests when they were last compared.
@@ -69,6 +71,10 @@ pub struct Counters {
     pub websockets: usize,
     /// The same since it appeared.
     pub websockets_total: u64,
+    /// Probes that were content.
+    pub probes_ok: u64,
+    /// Those that were not.
+    pub probes_failed: u64,
 }
 
 impl Load {
@@ -78,6 +84,11 @@ impl Load {
 
     pub(super) fn failed(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn probed(&self, ok: bool) {
+        let count = if ok { &self.probes_ok } else { &self.probes_failed };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Bytes came from a client.
@@ -179,6 +190,8 @@ impl Load {
             pins: self.pins.load(Ordering::Relaxed),
             websockets: self.websockets.load(Ordering::Relaxed),
             websockets_total: self.websockets_total.load(Ordering::Relaxed),
+            probes_ok: self.probes_ok.load(Ordering::Relaxed),
+            probes_failed: self.probes_failed.load(Ordering::Relaxed),
         }
     }
 }

@@ -285,6 +285,7 @@ impl Server {
 
     /// Takes what a probe saw (numbered from 0) into account; tells a change of state.
     pub(crate) fn probed(&self, probe: usize, outcome: Outcome, thresholds: Thresholds) {
+        self.load.probed(outcome.is_ok());
         let now = SystemTime::now();
         self.change(|health| health.observe(probe + 1, outcome, thresholds, now));
     }

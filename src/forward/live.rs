@@ -7,7 +7,10 @@ use arc_swap::ArcSwap;
 use crate::{
     farm::Farm,
     listen::{Certificates, Settings},
-    observe::AccessLog,
+    observe::{
+        AccessLog,
+        metrics::{Metrics, Routes},
+    },
     pin::Pins,
     route::Table,
     site::{ConnectionAuth, FarmId, Listener, Site},
@@ -27,6 +30,8 @@ pub struct Live {
     pub pins: Arc<Pins>,
     /// Listener settings, in the order of `site.listeners`.
     pub settings: Vec<Arc<Settings>>,
+    /// Where requests are counted.
+    pub routes: Routes,
 }
 
 impl Live {
@@ -56,12 +61,14 @@ pub struct Current {
     live: ArcSwap<Live>,
     /// The access log.
     pub log: AccessLog,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Current {
     /// Starts with a first snapshot.
-    pub fn new(live: Live, log: AccessLog) -> Self {
-        Self { live: ArcSwap::from_pointee(live), log }
+    pub fn new(live: Live, log: AccessLog, metrics: Arc<Metrics>) -> Self {
+        Self { live: ArcSwap::from_pointee(live), log, metrics }
     }
 
     /// The snapshot as it is now.

@@ -1,17 +1,13 @@
-//! The access log line of a request.
+//! The access log line of a request, and where it counts.
 
 use http::{StatusCode, Version, header};
 use pingora::proxy::Session;
 
 use super::{Ctx, Current};
-use crate::{
-    listen::Refusal,
-    observe::{Access, AccessLog},
-    reason,
-};
+use crate::{listen::Refusal, observe::Access, reason};
 
 /// One line for a request that Pingora saw.
-pub(super) fn request(log: &AccessLog, session: &Session, ctx: &Ctx) {
+pub(super) fn request(current: &Current, session: &Session, ctx: &Ctx) {
     let Some(connection) = &ctx.connection else { return };
     let request = session.req_header();
     let text = |name: header::HeaderName| {
@@ -59,7 +55,9 @@ pub(super) fn request(log: &AccessLog, session: &Session, ctx: &Ctx) {
         referer: referer.as_deref(),
         user_agent: user_agent.as_deref(),
     };
-    log.write(&access);
+    ctx.live.routes.of(ctx.rule.as_deref()).count(access.status, access.duration);
+    reason.into_iter().for_each(|why| current.metrics.ended(why));
+    current.log.write(&access);
 }
 
 /// One line for a request that was refused before Pingora saw it.
@@ -99,6 +97,9 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
         referer: None,
         user_agent: None,
     };
+    let live = current.load();
+    live.routes.of(None).count(access.status, duration);
+    current.metrics.ended(refusal.reason);
     current.log.write(&access);
 }
 

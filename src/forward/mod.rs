@@ -186,7 +186,7 @@ impl ProxyHttp for Forward {
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
         ctx.ended();
-        log::request(&self.current.log, session, ctx);
+        log::request(&self.current, session, ctx);
     }
 
     /// Failures are told by the access log and by `failure`, once.

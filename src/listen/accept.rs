@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    Admitted, Connection, Connections, Settings, View, http1, http2,
+    Admitted, Connection, Connections, PerListener, Settings, View, http1, http2,
     socket::Socket,
     tls::{self, Facts},
 };
@@ -100,7 +100,8 @@ where
     let tcp = TcpListener::from_std(socket)?;
     let bound = tcp.local_addr()?;
     let (stop, shutdown) = watch::channel(false);
-    let door = Door { listener: listener.clone(), proxy, view, connections, shutdown };
+    let counted = connections.listener(&listener.name);
+    let door = Door { listener: listener.clone(), proxy, view, connections, counted, shutdown };
     let accepting = Some(tokio::spawn(async move { door.accept_all(tcp).await }));
     Ok(Running { bound, listener, stop, accepting })
 }
@@ -111,6 +112,7 @@ struct Door<SV> {
     proxy: Arc<HttpProxy<SV>>,
     view: Arc<dyn View>,
     connections: Arc<Connections>,
+    counted: Arc<PerListener>,
     shutdown: ShutdownWatch,
 }
 
@@ -149,6 +151,7 @@ where
         let Some(admitted) = self.connections.admit(client.ip(), all, each) else {
             return self.connections.tell_refusals(&self.listener.name, client);
         };
+        let admitted = admitted.at(&self.counted);
         let (proxy, view, shutdown) =
             (self.proxy.clone(), self.view.clone(), self.shutdown.clone());
         tokio::spawn(async move {

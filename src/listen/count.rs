@@ -1,7 +1,7 @@
 //! How many connections there are, in all and from each source.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
     sync::{
@@ -25,6 +25,8 @@ pub struct Connections {
     /// Told whenever a connection ends.
     ended: Notify,
     refused: AtomicU64,
+    /// By the name of the listener.
+    listeners: Mutex<BTreeMap<Arc<str>, Arc<PerListener>>>,
     /// When refusals were last told, and how many there were by then.
     told: Mutex<(Option<Instant>, u64)>,
 }
@@ -37,6 +39,7 @@ impl Default for Connections {
             hasher: RandomState::new(),
             ended: Notify::new(),
             refused: AtomicU64::new(0),
+            listeners: Mutex::default(),
             told: Mutex::default(),
         }
     }
@@ -74,7 +77,19 @@ impl Connections {
             self.ended.notify_waiters();
             return None;
         }
-        Some(Admitted { all: self.clone(), source })
+        Some(Admitted { all: self.clone(), source, listener: None })
+    }
+
+    /// Connections that were refused, since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Where the connections of a listener are counted: one place for each name, also after a
+    /// reload has closed and opened it.
+    pub fn listener(&self, name: &Arc<str>) -> Arc<PerListener> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.entry(name.clone()).or_default().clone()
     }
 
     /// Says that a connection was refused: the first one at once, the others summed up at most
@@ -117,6 +132,36 @@ impl Connections {
 pub struct Admitted {
     all: Arc<Connections>,
     source: IpAddr,
+    listener: Option<Arc<PerListener>>,
+}
+
+impl Admitted {
+    /// Counts it for its listener as well.
+    pub fn at(mut self, listener: &Arc<PerListener>) -> Self {
+        listener.open.fetch_add(1, Ordering::Relaxed);
+        listener.total.fetch_add(1, Ordering::Relaxed);
+        self.listener = Some(listener.clone());
+        self
+    }
+}
+
+/// Connections of one listener.
+#[derive(Debug, Default)]
+pub struct PerListener {
+    open: AtomicUsize,
+    total: AtomicU64,
+}
+
+impl PerListener {
+    /// Open ones.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Those accepted since the start.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Admitted {
@@ -129,6 +174,9 @@ impl Drop for Admitted {
                 }
             }
         });
+        if let Some(listener) = &self.listener {
+            listener.open.fetch_sub(1, Ordering::Relaxed);
+        }
         self.all.total.fetch_sub(1, Ordering::Relaxed);
         self.all.ended.notify_waiters();
     }

@@ -24,7 +24,7 @@ pub use arr::Arr;
 use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;
 pub use connection::{Connection, ConnectionTls};
-pub use count::{Admitted, Connections};
+pub use count::{Admitted, Connections, PerListener};
 pub use handle::Handle;
 pub use http1::{Arrival, Refusal};
 pub use tls::acceptor;

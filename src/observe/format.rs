@@ -28,7 +28,7 @@ struct Json<'a> {
     peer: Option<std::net::SocketAddr>,
     listener: &'a str,
     sni: Option<&'a str>,
-    host: Option<&'a str>,
+    host: Option<Cow<'a, str>>,
     method: Option<&'a str>,
     path: Option<Cow<'a, str>>,
     query: Option<Cow<'a, str>>,
@@ -57,7 +57,7 @@ fn json_line(a: &Access<'_>, query: LogQuery) -> String {
         peer: a.peer,
         listener: a.listener,
         sni: a.sni,
-        host: a.host,
+        host: a.host.map(mask::authority),
         method: a.method,
         path: a.path.map(mask::path),
         query: a.query.and_then(|q| mask::query(q, query)),
@@ -100,10 +100,11 @@ fn combined_line(a: &Access<'_>, query: LogQuery) -> String {
     line.push_str("\" \"");
     escape(&mut line, a.user_agent.unwrap_or("-"));
     line.push('"');
+    let host = a.host.map(mask::authority);
     let fields = [
         ("listener", Some(a.listener)),
         ("sni", a.sni),
-        ("host", a.host),
+        ("host", host.as_deref()),
         ("rule", a.rule),
         ("farm", a.farm),
         ("server", a.server),
@@ -204,6 +205,7 @@ mod tests {
         let sent = Access {
             path: Some("http://jo:secret@a/(S(secret))/x"),
             query: Some("sl=secret"),
+            host: Some("jo:secret@a"),
             referer: Some("https://jo:secret@b/y?t=secret#secret"),
             ..access()
         };
@@ -211,6 +213,7 @@ mod tests {
             let text = line(&sent, format, LogQuery::Masked);
             assert!(!text.contains("secret") && text.contains("sl=*"), "{text}");
             assert!(text.contains("http://*@a/(*)/x"), "{text}");
+            assert_eq!(text.matches("*@a").count(), 2, "{text}");
             let text = line(&sent, format, LogQuery::Off);
             assert!(!text.contains("sl=") && !text.contains("?"), "{text}");
             let text = line(&sent, format, LogQuery::Full);

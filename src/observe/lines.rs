@@ -255,6 +255,10 @@ impl Shared {
                 header.clone_from(&line.bytes);
             }
             let lines = || [&again].into_iter().chain(&chunk).filter(|l| !l.bytes.is_empty());
+            // Nothing but the end of a header says nothing about the target.
+            if lines().next().is_none() {
+                continue;
+            }
             let (written, error) = target.write(lines().map(|line| line.bytes.as_slice()));
             let lost = lines().skip(written).filter(|line| !line.header).count() as u64;
             // After a failure nobody knows what stands there: a new reader of a pipe has seen

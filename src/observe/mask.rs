@@ -24,13 +24,7 @@ pub(super) fn path(text: &str) -> Cow<'_, str> {
         let piece = piece.strip_prefix("//").inspect(|_| out.push_str("//")).unwrap_or(piece);
         let end = piece.find(['/', '\\']).unwrap_or(piece.len());
         let (authority, rest) = piece.split_at(end);
-        match authority.rsplit_once('@') {
-            Some((_, host)) => {
-                out.push_str("*@");
-                out.push_str(host);
-            }
-            None => out.push_str(authority),
-        }
+        out.push_str(&self::authority(authority));
         for (index, segment) in rest.split('/').enumerate() {
             if index > 0 {
                 out.push('/');
@@ -39,6 +33,14 @@ pub(super) fn path(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// A host: nobody but an attacker or a mistake puts user information in front of it.
+pub(super) fn authority(text: &str) -> Cow<'_, str> {
+    match text.rsplit_once('@') {
+        Some((_, host)) => Cow::Owned(format!("*@{host}")),
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// A query, without its `?`. `None`: there is nothing to tell.

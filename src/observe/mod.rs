@@ -4,6 +4,7 @@ mod access;
 mod format;
 mod lines;
 mod mask;
+pub mod metrics;
 mod program;
 mod syslog;
 mod target;

@@ -55,7 +55,7 @@ pub(super) fn line(a: &Access<'_>, query: LogQuery) -> String {
     row.plain(a.received);
     row.plain(millis(a.duration));
     row.text(a.protocol);
-    row.text(a.host);
+    row.text(a.host.map(mask::authority).as_deref());
     row.some(a.client_port);
     row.text(Some(a.listener));
     row.text(a.sni);

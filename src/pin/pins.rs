@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,6 +20,17 @@ pub const UNPROVED: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub struct Pins {
     state: Mutex<State>,
+    outcomes: Outcomes,
+}
+
+/// What became of pins since the start.
+#[derive(Default)]
+struct Outcomes {
+    admitted: AtomicU64,
+    proved: AtomicU64,
+    refused: AtomicU64,
+    evicted: AtomicU64,
+    expired: AtomicU64,
 }
 
 #[derive(Default)]
@@ -59,6 +70,19 @@ impl Pins {
         limits: Limits,
         now: Instant,
     ) -> Option<Place> {
+        let place = self.find_room(source, client, limits, now);
+        let Outcomes { admitted, refused, .. } = &self.outcomes;
+        one_more(if place.is_some() { admitted } else { refused });
+        place
+    }
+
+    fn find_room(
+        self: &Arc<Self>,
+        source: IpAddr,
+        client: Option<Handle>,
+        limits: Limits,
+        now: Instant,
+    ) -> Option<Place> {
         let source = source.to_canonical();
         let mut state = self.lock();
         let of_source = state.by_source.get(&source).copied().unwrap_or(0);
@@ -77,6 +101,7 @@ impl Pins {
         state.unproved.push_back(Arc::downgrade(&entry));
         drop(state);
         if let Some(entry) = cut {
+            one_more(&self.outcomes.evicted);
             entry.cut();
         }
         Some(Place { all: self.clone(), entry })
@@ -96,8 +121,23 @@ impl Pins {
             young
         });
         for entry in late {
+            one_more(&self.outcomes.expired);
             entry.cut();
         }
+    }
+
+    /// How often pins were `admitted`, `proved` (an answer other than 401), `refused` (too many),
+    /// `evicted` (made room) and `expired` (see [`UNPROVED`]), since the start.
+    pub fn outcomes(&self) -> [(&'static str, u64); 5] {
+        let Outcomes { admitted, proved, refused, evicted, expired } = &self.outcomes;
+        [
+            ("admitted", admitted),
+            ("proved", proved),
+            ("refused", refused),
+            ("evicted", evicted),
+            ("expired", expired),
+        ]
+        .map(|(outcome, count)| (outcome, count.load(Ordering::Relaxed)))
     }
 
     /// Pins right now.
@@ -116,6 +156,10 @@ impl Pins {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn one_more(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
 }
 
 impl State {
@@ -166,7 +210,9 @@ impl Place {
 
     /// An answer other than 401 came: it is a sign-in, and stays.
     pub(super) fn proved(&self) {
-        self.entry.proved.store(true, Ordering::Relaxed);
+        if !self.entry.proved.swap(true, Ordering::Relaxed) {
+            one_more(&self.all.outcomes.proved);
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
         admin: Admin {
             listen: AdminAddress::Unix("admin".into()),
             health: None,
+            metrics: None,
             hosts: Vec::new(),
             token: None,
             token_file: "/nowhere".into(),

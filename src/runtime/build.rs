@@ -16,6 +16,7 @@ use crate::{
     forward::{Current, Forward, Live, refused},
     guard::HeadLimits,
     listen::{Certificates, Refusal, Settings, View, acceptor},
+    observe::metrics::Metrics,
     pin::Pins,
     route::Table,
     site::{Certificate, Listener, ListenerTls, Site},
@@ -65,13 +66,20 @@ pub(super) struct Builder {
     pub(super) view: Arc<SiteView>,
     farms: Arc<Farms>,
     pub(super) pins: Arc<Pins>,
+    pub(super) metrics: Arc<Metrics>,
     /// By settings: an acceptor that stays keeps the keys of its session tickets.
     acceptors: Mutex<HashMap<ListenerTls, SslAcceptor>>,
 }
 
 impl Builder {
     pub(super) fn new(farms: Arc<Farms>) -> Self {
-        Self { view: Arc::default(), farms, pins: Arc::default(), acceptors: Mutex::default() }
+        Self {
+            view: Arc::default(),
+            farms,
+            pins: Arc::default(),
+            metrics: Arc::default(),
+            acceptors: Mutex::default(),
+        }
     }
 
     /// Everything that can fail, and changes nothing.
@@ -95,8 +103,8 @@ impl Builder {
         if timeout(LOOKUPS, names).await.is_err() {
             log::warn!("some server names take long to look up; their servers join later");
         }
-        let pins = self.pins.clone();
-        Live { table, farms, certificates, pins, settings, site }
+        let (pins, routes) = (self.pins.clone(), self.metrics.traffic.follow(&site));
+        Live { table, farms, certificates, pins, settings, routes, site }
     }
 
     fn settings(&self, site: &Site, listener: &Arc<Listener>) -> anyhow::Result<Settings> {

@@ -30,7 +30,7 @@ use crate::{
     farm::{Farms, Orders},
     forward::{Current, Forward, Live},
     listen::{self, Connections, Running},
-    observe::AccessLog,
+    observe::{AccessLog, metrics::Reload},
     pin::{Pins, UNPROVED},
     site::{self, Listener, Site},
     store::Store,
@@ -80,14 +80,17 @@ impl Instance {
         let context = Arc::new(admin::Context::new(ready.clone(), farms, store, events.clone()));
         let admin = admin::start(&site.admin, &context)?;
         let prepared = builder.prepare(&site)?;
-        let current = Arc::new(Current::new(builder.live(site.clone(), prepared).await, log));
+        let live = builder.live(site.clone(), prepared).await;
+        let current = Arc::new(Current::new(live, log, builder.metrics.clone()));
         builder.view.show(&current);
+        let connections = Arc::<Connections>::default();
+        context.measure(admin::Scrape::new(current.clone(), connections.clone()));
         context.show(&current);
         let instance = Self {
             path: path.to_owned(),
             proxy: proxy(&site, &current),
             current,
-            connections: Arc::default(),
+            connections,
             ready,
             context,
             delivery: Delivery::start(&events, &site.receivers),
@@ -146,6 +149,7 @@ impl Instance {
             let stopped = loop {
                 tokio::select! {
                     told = &mut reload => {
+                        self.current.metrics.reloads.ended(counted_as(told.result));
                         if let Some(waiting) = waiting.take() {
                             waiting.answer(told);
                         }
@@ -352,6 +356,15 @@ pub(super) fn measured(news: News, site: &Site) -> News {
 
 pub(super) fn short(fingerprint: &str) -> &str {
     fingerprint.get(..12).unwrap_or(fingerprint)
+}
+
+/// What a reload counts as.
+fn counted_as(result: admin::ReloadResult) -> Reload {
+    match result {
+        admin::ReloadResult::Done => Reload::Success,
+        admin::ReloadResult::Unchanged => Reload::Unchanged,
+        admin::ReloadResult::Refused | admin::ReloadResult::Failed => Reload::Refused,
+    }
 }
 
 /// The state directory. Frontgate runs without one, but says what that means.

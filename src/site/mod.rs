@@ -186,6 +186,8 @@ pub struct Admin {
     pub listen: AdminAddress,
     /// Separate listener for `/livez` and `/readyz`, if any.
     pub health: Option<AdminAddress>,
+    /// Separate listener for `/metrics`, if any.
+    pub metrics: Option<AdminAddress>,
     /// Host names accepted in `Host` besides loopback ones.
     pub hosts: Vec<String>,
     /// The configured token that changes need; `None`: the one that Frontgate makes.

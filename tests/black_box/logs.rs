@@ -262,7 +262,9 @@ fn many(frontgate: &Frontgate, count: usize) {
         assert_eq!(get(&mut client, "/many", &[&agent]), 200);
         slowest = slowest.max(sent.elapsed());
     }
-    assert!(slowest < Duration::from_secs(2), "{slowest:?} of {:?}", begun.elapsed());
+    // A receiver is waited for, for a second a line at least, or for ever.
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
 }
 
 /// More lines of `many` than the queue of 8 MiB holds.

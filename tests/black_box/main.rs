@@ -23,6 +23,7 @@ mod hygiene;
 mod identity;
 mod lab;
 mod logs;
+mod metrics;
 mod nginx;
 mod openapi;
 mod passive;

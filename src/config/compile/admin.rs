@@ -27,6 +27,7 @@ pub(super) fn compile(config: &Config, files: &mut Files, findings: &mut Finding
     Admin {
         listen: listen.value.clone(),
         health: config.health.listen.as_ref().map(|listen| listen.value.clone()),
+        metrics: config.metrics.listen.as_ref().map(|listen| listen.value.clone()),
         hosts: strings(&admin.hosts),
         token: admin.token_file.as_ref().and_then(|file| token(file, files, findings)),
         token_file: match &admin.token_file {

@@ -49,7 +49,7 @@ record! {
     /// A separate address for metrics.
     pub struct Metrics {
         /// Address with port, or `unix:/path`. Default: the admin address.
-        later listen: AdminAddress,
+        optional listen: AdminAddress,
     }
 }
 

@@ -32,6 +32,7 @@ publish:
 "#,
     r#"
 listeners: [{ address: "0.0.0.0:80" }]
+access_log: { path: "$syslog:sentinel", query: "$sentinel" }
 farms: { lync: { servers: [fe01] } }
 publish: [{ host: "$sentinel-meet.*", farm: lync, schemes: [http] }]
 "#,

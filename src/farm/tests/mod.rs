@@ -45,6 +45,7 @@ pub(super) fn site(farms: Vec<site::Farm>) -> Site {
         admin: site::Admin {
             listen: site::AdminAddress::Unix(PathBuf::from("/nowhere")),
             health: None,
+            metrics: None,
             hosts: Vec::new(),
             token: None,
             token_file: "/nowhere".into(),

@@ -107,9 +107,9 @@ impl Frontgate {
         self.logged().iter().filter(|l| l.contains(needle)).count()
     }
 
-    /// Where a listener is bound; `name` as in the configuration, or `admin`.
+    /// Where a listener is bound; `name` as in the configuration, or `admin`, `health`, `metrics`.
     pub fn address(&self, name: &str) -> SocketAddr {
-        let start = if name == "admin" || name == "health" {
+        let start = if ["admin", "health", "metrics"].contains(&name) {
             format!("{name}: http on ")
         } else {
             format!("listener {name}: ")

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 
 try:
-    from lars import datatypes, iis
+    from lars import iis
 except ImportError:
     iis = None
 
