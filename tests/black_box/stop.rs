@@ -113,7 +113,7 @@ fn health_endpoints_and_the_healthcheck_command() {
     assert_eq!(ask("admin", "127.0.0.1", "/readyz").text(), "ready\n");
     assert_eq!(ask("admin", "rebound.example", "/readyz").status, 421);
     assert_eq!(ask("health", "10.1.2.3", "/readyz").status, 200);
-    assert_eq!(ask("admin", "localhost", "/").status, 404);
+    assert_eq!(ask("health", "localhost", "/").status, 404);
     let check = |address: String| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_frontgate"));
         command.args(["healthcheck", "--admin", &address]).output().unwrap().status.code()
