@@ -72,9 +72,13 @@ impl HttpServerApp for Caller {
         match opened {
             Some(Ok((follower, place))) => {
                 self.streams.store(true, Ordering::Release);
-                // Whoever went away wanted no more.
-                let _ = serve(&mut session, follower, shutdown.clone()).await;
+                // SECURITY: whoever reads no more, or went away, gets no goodbye: writing one would
+                // wait for the reader as long as he likes.
+                if serve(&mut session, follower, shutdown.clone()).await.is_ok() {
+                    let _ = timeout(PATIENCE, session.finish()).await;
+                }
                 drop(place);
+                return None;
             }
             Some(Err(problem)) => send(&mut session, problem.answer()).await,
             None => {
@@ -166,14 +170,17 @@ async fn serve(
         };
         write(session, text).await?;
     }
-    session.write_response_body(Bytes::new(), true).await
+    let end = session.write_response_body(Bytes::new(), true);
+    timeout(PATIENCE, end).await.unwrap_or_else(|_| slow_reader())
+}
+
+fn slow_reader<T>() -> pingora::Result<T> {
+    pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "a slow reader")
 }
 
 async fn write(session: &mut ServerSession, text: String) -> pingora::Result<()> {
-    match timeout(PATIENCE, session.write_response_body(text.into(), false)).await {
-        Ok(written) => written,
-        Err(_) => pingora::Error::e_explain(pingora::ErrorType::WriteTimedout, "a slow reader"),
-    }
+    let written = session.write_response_body(text.into(), false);
+    timeout(PATIENCE, written).await.unwrap_or_else(|_| slow_reader())
 }
 
 /// An event as it is sent; `missed` ones before it were not kept long enough.

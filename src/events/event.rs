@@ -40,6 +40,9 @@ pub struct News {
     pub(super) findings: String,
 }
 
+/// So much of the text of findings an event keeps, in bytes.
+const FINDINGS: usize = 16 * 1024;
+
 impl News {
     /// An event of this kind; `text` is for people.
     pub fn new(code: &'static Code, text: impl Into<String>) -> Self {
@@ -79,6 +82,10 @@ impl News {
         if findings.is_empty() {
             return self;
         }
+        // A thousand events are kept: of ten thousand findings each needs only the first.
+        let end = findings.char_indices().map(|(at, _)| at).find(|at| *at >= FINDINGS);
+        let cut = end.and_then(|end| findings.get(..end)).map(|first| format!("{first}\n…"));
+        let findings = cut.as_deref().unwrap_or(findings);
         Self { findings: format!("\n{findings}"), ..self.with("findings", findings) }
     }
 }

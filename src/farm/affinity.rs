@@ -52,6 +52,15 @@ impl Sources {
         })
     }
 
+    /// The same for somebody who only asks: it is not remembered any longer for that.
+    pub(crate) fn peek(&self, source: IpAddr, now: Instant) -> Option<u64> {
+        let source = household(source);
+        self.with(source, |shard| {
+            shard.age(now);
+            shard.young.get(&source).or_else(|| shard.old.get(&source)).copied()
+        })
+    }
+
     /// The source has this server from now on.
     pub(crate) fn remember(&self, source: IpAddr, server: u64, now: Instant) {
         let source = household(source);
@@ -126,6 +135,8 @@ mod tests {
             later += MEMORY * 3 / 4;
             assert_eq!(sources.server(ip("192.0.2.1"), later), Some(7));
         }
+        assert_eq!(sources.peek(ip("192.0.2.1"), later), Some(7));
+        assert_eq!(sources.peek(ip("192.0.2.1"), later + 2 * MEMORY), None);
         assert_eq!(sources.server(ip("192.0.2.1"), later + 2 * MEMORY), None);
     }
 

@@ -76,12 +76,21 @@ impl Farm {
     /// The server that affinity says this client keeps, if that may go on: not one that is down
     /// or out. A drained server, or one with weight 0, keeps its clients.
     pub fn affinity(&self, source: IpAddr, headers: &HeaderMap) -> Option<Home> {
+        self.home(headers, || self.kept.sources.server(source, Instant::now()))
+    }
+
+    /// The same for somebody who only asks.
+    pub fn foreseen_affinity(&self, source: IpAddr, headers: &HeaderMap) -> Option<Home> {
+        self.home(headers, || self.kept.sources.peek(source, Instant::now()))
+    }
+
+    fn home(&self, headers: &HeaderMap, source: impl FnOnce() -> Option<u64>) -> Option<Home> {
         let kept = |id: u64, told: bool| {
             let server = self.servers.iter().find(|s| s.id() == id && s.keeps())?;
             Some(Home { server: server.clone(), told })
         };
         match (&self.spec.affinity, &self.cookies) {
-            (Affinity::Source, _) => kept(self.kept.sources.server(source, Instant::now())?, true),
+            (Affinity::Source, _) => kept(source()?, true),
             (Affinity::Cookie(_), Some(cookies)) => {
                 // What we issued goes before what ARR did, whichever comes first.
                 let homes = || cookies.read(headers).filter_map(|n| kept(n.server, n.current));

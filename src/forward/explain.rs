@@ -94,7 +94,7 @@ fn now(farm: &Farm, toward: &mut Toward, host: &str, asked: &Asked, site: &Site)
         }
     }
     let source = client(asked, site).address;
-    let home = farm.affinity(source, &asked.headers);
+    let home = farm.foreseen_affinity(source, &asked.headers);
     let key = farm::fixed_key(farm, source, host, asked.target.as_bytes(), &asked.headers);
     let tried = Tried::default();
     let foreseen = key.and_then(|key| farm.foresee(&Wish::anyone(key, &tried)));

@@ -89,6 +89,8 @@ pub struct Field {
     pub name: Arc<str>,
     /// Its value.
     pub value: FieldValue,
+    /// What may be told of it where the environment had a part in it: the text of the file.
+    pub told: Option<Arc<str>>,
 }
 
 /// The value of a header field.

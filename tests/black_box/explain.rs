@@ -272,3 +272,39 @@ fn a_reload_needs_the_token_and_may_move_the_admin_side_itself() {
     assert!(code == 0 || err.contains("nobody listens"), "{out}{err}");
     frontgate.log_line("admin: http on 127.0.0.3:");
 }
+
+/// Variables carry secrets: what a rule sets or wants by them is not told.
+#[test]
+fn what_the_environment_says_is_not_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("frontgate.yaml");
+    std::fs::write(
+        &file,
+        "listeners: [{ address: \"127.0.0.1:80\" }]\n\
+         farms: { a: { servers: [127.0.0.1], bridge: http } }\n\
+         publish:\n\
+         - { host: a.contoso.com, farm: a, schemes: [http], when: [{ header: X-Verify, is: \"${WANTED}\" }],\n    \
+             request_headers: { set: { X-Key: \"${GIVEN}\", X-Open: plain } } }\n\
+         - { host: a.contoso.com, deny: true, schemes: [http] }\n",
+    )
+    .unwrap();
+    let explained = |header: &str| {
+        let out = Command::new(env!("CARGO_BIN_EXE_frontgate"))
+            .args(["explain", "http://a.contoso.com/", "--offline", "--json", "--header", header])
+            .arg("--config")
+            .arg(&file)
+            .env("WANTED", "open-sesame")
+            .env("GIVEN", "s3cr3t")
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let lets_in = explained("X-Verify: open-sesame");
+    assert!(lets_in.contains("${GIVEN}") && lets_in.contains("plain"), "{lets_in}");
+    let denied = explained("X-Verify: wrong");
+    assert!(denied.contains("header x-verify is what the rule says"), "{denied}");
+    for text in [lets_in.replace("X-Verify: open-sesame", ""), denied] {
+        assert!(!text.contains("s3cr3t") && !text.contains("open-sesame"), "{text}");
+    }
+}

@@ -65,7 +65,7 @@ fn field(
         return None;
     }
     let made = template(value, value.shown(), &value.mark, Kind::Field, scope, findings)?;
-    let mark = value.mark.clone();
+    let (mark, told) = (value.mark.clone(), value.raw.clone());
     let fixed = made.fixed().map(HeaderValue::from_str);
     // SECURITY: a line end in a value would begin another header. Test:
     // names_and_values_are_checked
@@ -81,7 +81,7 @@ fn field(
             .add(code::HEADER_CHANGE, &mark, format!("`{}` cannot have this value", name.value))
             .help("one line, without control characters and spaces at its ends".to_string());
     }
-    Some(Field { name: arc(name), value: value? })
+    Some(Field { name: arc(name), value: value?, told })
 }
 
 /// Whether a rule may touch this header.

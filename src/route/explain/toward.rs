@@ -213,7 +213,10 @@ fn told(farm: &Farm, https: bool) -> Vec<String> {
 fn changes(changes: &HeaderChanges, values: &Values<'_>) -> Vec<HeaderTold> {
     let field = |change: &'static str| {
         move |field: &Field| {
+            // SECURITY: variables carry secrets, and explanations end up in tickets.
+            // Test: what_the_environment_says_is_not_explained
             let value = match &field.value {
+                _ if field.told.is_some() => field.told.as_deref().unwrap_or_default().to_owned(),
                 FieldValue::Fixed(value) => words::text(value.as_bytes()),
                 FieldValue::Made(made) => words::text(&values.field(made).unwrap_or_default()),
             };
