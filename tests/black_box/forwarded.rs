@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Tells what it was asked.
-fn echo() -> Backend {
+pub fn echo() -> Backend {
     Backend::plain(|wire, _| {
         while let Some(head) = read_head(wire) {
             read_body(wire, &head);
@@ -23,7 +23,7 @@ fn echo() -> Backend {
 }
 
 /// Publishes an echo as meet.contoso.com on both schemes; `top` and `farm` are further settings.
-fn start(backend: &Backend, top: &str, farm: &str) -> Frontgate {
+pub fn start(backend: &Backend, top: &str, farm: &str) -> Frontgate {
     let servers = servers_of(&[("fe01", backend.port())]);
     Frontgate::with(&format!(
         "{LISTENERS}{top}\nfarms:\n  a: {{ servers: [{servers}], bridge: http{farm} }}\n\
@@ -31,10 +31,10 @@ fn start(backend: &Backend, top: &str, farm: &str) -> Frontgate {
     ))
 }
 
-const TRUSTED: &str = "trusted_proxies: [127.0.0.1, 10.0.0.0/8, \"2001:db8:f::/48\"]";
+pub const TRUSTED: &str = "trusted_proxies: [127.0.0.1, 10.0.0.0/8, \"2001:db8:f::/48\"]";
 
 /// GET with these header lines; what the server saw of it.
-fn seen(client: &mut Client, path: &str, lines: &[&str]) -> String {
+pub fn seen(client: &mut Client, path: &str, lines: &[&str]) -> String {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     let request = format!("GET {path} HTTP/1.1\r\nHost: meet.contoso.com\r\n{lines}\r\n");
     client.ask(request).text()
@@ -127,32 +127,6 @@ fn forwarded_has_the_form_of_the_rfc() {
                 "for=_x, for=192.0.2.7;proto=https, for=10.0.0.2, for={own};host=meet.contoso.com;proto=https"
             )
         );
-    }
-}
-
-/// SECURITY: what a stranger wrote must not change how a proxy's words are read further on.
-#[test]
-fn a_broken_element_of_forwarded_ends_the_chain() {
-    let backend = echo();
-    let frontgate = start(&backend, TRUSTED, ", forward: { rfc7239: true }");
-    let mut client = frontgate.tls("meet.contoso.com");
-    let own = "for=127.0.0.1;host=meet.contoso.com;proto=https";
-    let proxy = "for=192.0.2.7;proto=https";
-    for stranger in [
-        "for=9.9.9.9;proto=https;host=evil\"",
-        "for=9.9.9.9;host=\"evil",
-        "evil, for=9.9.9.9;evil",
-        "for=evil, for=\"evil\\\", ",
-    ] {
-        for lines in [
-            &[format!("Forwarded: {stranger}, {proxy}")][..],
-            &[format!("Forwarded: {stranger}"), format!("Forwarded: {proxy}")],
-        ] {
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            let head = seen(&mut client, "/x", &lines);
-            let expected = format!("{proxy}, {own}");
-            assert_eq!(field(&head, "forwarded"), Some(expected.as_str()), "{lines:?}");
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod headers;
 mod listeners;
 mod patterns;
 mod respond;
+mod rewriting;
 mod rules;
 pub mod same_as;
 mod templates;

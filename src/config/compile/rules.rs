@@ -8,7 +8,7 @@ use crate::{
         compile::{
             arc, collision, conditions,
             farms::Placed,
-            headers, not_empty, respond, several,
+            headers, not_empty, respond, rewriting, several,
             templates::{self, Scope},
             unknown_farm,
         },
@@ -45,7 +45,7 @@ pub(super) fn compile(
         let scope = Scope::new(&entry.path.value, when.as_deref());
         let action = action(entry, &known, scope, files, findings);
         let rewrite =
-            entry.rewrite.as_ref().and_then(|rewrite| templates::rewrite(rewrite, scope, findings));
+            entry.rewrite.as_ref().and_then(|rewrite| rewriting::rewrite(rewrite, scope, findings));
         let request_headers = headers::compile(entry.request_headers.as_ref(), scope, findings);
         let response_headers = headers::compile(entry.response_headers.as_ref(), scope, findings);
         let Some(host) = &entry.host else { continue };

@@ -1,18 +1,15 @@
 //! Texts with captures: taken apart once, and nothing in them that the request cannot have.
 
-use std::sync::Arc;
-
 use crate::{
     config::{
         code,
         compile::arc,
         diagnostic::Findings,
-        model::publish,
         read::At,
         source::Mark,
-        template::{Piece, outline, pieces},
+        template::{Piece, pieces},
     },
-    site::{Condition, Part, PathPattern, Rewrite, Template},
+    site::{Condition, Part, PathPattern, Template},
 };
 
 /// Which captures a rule has.
@@ -185,94 +182,12 @@ pub(super) fn url(
     Some(made)
 }
 
-/// Changes to path and query.
-pub(super) fn rewrite(
-    written: &At<publish::Rewrite>,
-    scope: Scope,
-    findings: &mut Findings,
-) -> Option<Rewrite> {
-    if written.path.is_none() && written.query.is_none() && !written.broken {
-        findings
-            .add(code::NOTHING_THERE, &written.mark, "`rewrite` changes nothing")
-            .help("add `path` or `query`, or remove it".to_string());
-    }
-    let path = match &written.path {
-        None => None,
-        Some(at) => {
-            let made = template(at, at.shown(), &at.mark, Kind::Path, scope, findings)?;
-            let fault = path_fault(&made, &outline(at));
-            if let Some(help) = fault.or(doubled(&made).then_some(DOUBLED)) {
-                let message = format!("`{}` is not a path", at.shown());
-                findings.add(code::TEMPLATE, &at.mark, message).help(help.to_string());
-                return None;
-            }
-            Some(made)
-        }
-    };
-    let query = match &written.query {
-        None => None,
-        Some(at) => {
-            let text = &at.value.0;
-            let shown = at.raw.as_deref().unwrap_or(text);
-            let made = template(text, shown, &at.mark, Kind::Query, scope, findings)?;
-            let plain = outline(text)
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b"#\\\"<>^`{|}".contains(&b));
-            if !plain || text.starts_with('?') {
-                findings
-                    .add(code::TEMPLATE, &at.mark, format!("`{shown}` is not a query"))
-                    .help("it stands without `?` and is percent-encoded: `a=b&c=%20`".to_string());
-                return None;
-            }
-            Some(made)
-        }
-    };
-    let within = path.as_ref().map_or_else(|| arc(""), within);
-    Some(Rewrite { path, within, query })
-}
-
-fn path_fault(made: &Template, outline: &str) -> Option<&'static str> {
-    let start = made.parts.first();
-    let rooted = match start {
-        Some(Part::Text(text)) => text.starts_with('/'),
-        Some(part) => *part == Part::Path,
-        None => false,
-    };
-    let signs = outline.chars().any(|c| c.is_control() || "?#;:\\\"<>^`{|}".contains(c));
-    Some(if !rooted {
-        "a path starts with `/`, or with `{URL}`"
-    } else if outline.contains('%') {
-        "write it decoded, without `%`"
-    } else if outline.contains("//") {
-        "write single slashes; `{R:1}` and `{R:0}` have none in front"
-    } else if outline.split('/').any(|s| matches!(s, "." | "..")) {
-        "write the path without `.` and `..`"
-    } else if outline.split('/').any(|s| s.ends_with(['.', ' '])) {
-        // Windows drops them, so the path would have a second reading.
-        "leave out dots and spaces at the end of a segment"
-    } else if signs {
-        "these signs have no place in a path; a query goes under `query`"
-    } else {
-        return None;
-    })
-}
-
-/// The fixed start, with the slash that `{URL}` brings.
-///
-/// SECURITY: `/owa{URL}` names a directory as much as `/owa/{R:1}` does. Test:
-/// no_capture_reaches_a_denied_path
-fn within(path: &Template) -> Arc<str> {
-    match path.parts.as_slice() {
-        [Part::Text(text), Part::Path, ..] => arc(&format!("{}/", text.to_lowercase())),
-        [Part::Text(text), ..] => arc(&text.to_lowercase()),
-        _ => arc(""),
-    }
-}
-
-const DOUBLED: &str = "`{URL}` and `{REQUEST_URI}` bring their own slash: leave it out in front";
+/// The remedy for [`doubled`].
+pub(super) const DOUBLED: &str =
+    "`{URL}` and `{REQUEST_URI}` bring their own slash: leave it out in front";
 
 /// Whether a slash in front of a variable that begins with one would make two of them in a path.
-fn doubled(made: &Template) -> bool {
+pub(super) fn doubled(made: &Template) -> bool {
     let path = made
         .parts
         .iter()
@@ -284,7 +199,7 @@ fn doubled(made: &Template) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use regex::Regex;
 
     use super::*;
@@ -293,7 +208,7 @@ mod tests {
         site::{Pattern, Test},
     };
 
-    fn scope(groups: Option<&str>) -> Scope {
+    pub(in crate::config::compile) fn scope(groups: Option<&str>) -> Scope {
         let pattern = |text| Pattern(Regex::new(text).unwrap());
         let when: Vec<_> = groups
             .map(|text| Condition::Method(Test::Matches(pattern(text))))
@@ -302,7 +217,7 @@ mod tests {
         Scope::new(&PathPattern::Any, Some(&when))
     }
 
-    fn at<T>(value: T) -> At<T> {
+    pub(in crate::config::compile) fn at<T>(value: T) -> At<T> {
         let source = Source::new(std::path::Path::new("t.yaml"), String::new());
         At::implied(value, &Mark::start(&source))
     }
@@ -313,18 +228,6 @@ mod tests {
         let made = template(text, text, &mark, kind, scope, &mut findings);
         assert_eq!(made.is_none(), findings.errors() > 0, "{text}");
         made.map(|made| made.parts)
-    }
-
-    fn rewrite_of(path: Option<&str>, query: Option<&str>) -> Option<Rewrite> {
-        let mut findings = Findings::default();
-        let written = publish::Rewrite {
-            path: path.map(|text| at(text.to_string())),
-            query: query.map(|text| at(publish::QueryText(text.to_string()))),
-            broken: false,
-        };
-        let made = rewrite(&at(written), scope(None), &mut findings);
-        assert_eq!(made.is_none(), findings.errors() > 0, "{path:?} {query:?}");
-        made
     }
 
     #[test]
@@ -385,26 +288,6 @@ mod tests {
             "/{REQUEST_URI}",
         ] {
             assert!(!fine(to), "{to}");
-        }
-    }
-
-    #[test]
-    fn a_rewritten_path_is_rooted_and_knows_its_directory() {
-        let within = |path: &str| rewrite_of(Some(path), None).map(|made| made.within.to_string());
-        assert_eq!(within("/App/v2/{R:1}").as_deref(), Some("/app/v2/"));
-        assert_eq!(within("/App/v2-{R:1}/x").as_deref(), Some("/app/v2-"));
-        assert_eq!(within("/App{URL}").as_deref(), Some("/app/"));
-        assert_eq!(within("/{R:1}").as_deref(), Some("/"));
-        assert_eq!(within("{URL}/x").as_deref(), Some(""));
-        for bad in ["x", "{R:1}", "/a?b", "/a#", "/a//b", "/a/../{R:1}", "/%61", "/a\\b", "/{a}"] {
-            assert_eq!(within(bad), None, "{bad}");
-        }
-        for bad in ["/{QUERY_STRING}", "/x{REQUEST_URI}", "/{URL}", "/a/{URL}", "/a{R:1}/{URL}"] {
-            assert_eq!(within(bad), None, "{bad}");
-        }
-        assert!(rewrite_of(None, Some("")).unwrap().query.unwrap().parts.is_empty());
-        for bad in ["?a", "a#b", "a b", "{REQUEST_URI}"] {
-            assert_eq!(rewrite_of(None, Some(bad)), None, "{bad}");
         }
     }
 }
