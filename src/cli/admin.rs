@@ -43,48 +43,39 @@ pub(super) type Failed = (i32, String);
 impl AdminArgs {
     /// Whom to ask, with which token. The configuration is read only for what was not given.
     pub(super) fn side(&self) -> Result<Side, Failed> {
-        let configured = if self.addresses.is_empty() || self.token_file.is_none() {
-            Some(configured(self.config.as_deref())?)
-        } else {
-            None
-        };
-        let file = self.token_file.as_ref();
-        let file = file.or_else(|| configured.as_ref().map(|admin| &admin.token_file));
-        let token = token(file.map_or(Path::new(""), PathBuf::as_path))?;
-        let addresses = match (self.addresses.is_empty(), configured) {
-            (true, Some(admin)) => vec![admin.listen],
-            _ => self.addresses.clone(),
-        };
-        Ok(Side { addresses, token })
+        let (addresses, token) = self.found()?;
+        Ok(Side { addresses, token: token? })
     }
-}
 
-impl AdminArgs {
     /// Whom to ask, for commands that only read: the token matters only where other machines reach
     /// the admin side, so it may be missing.
     pub(super) fn reading(&self) -> Result<(Vec<AdminAddress>, Option<Token>), Failed> {
-        if self.token_file.is_none()
-            && !self.addresses.is_empty()
-            && self.addresses.iter().all(AdminAddress::is_local)
-        {
+        let local = |addresses: &[AdminAddress]| addresses.iter().all(AdminAddress::is_local);
+        if self.token_file.is_none() && !self.addresses.is_empty() && local(&self.addresses) {
             return Ok((self.addresses.clone(), None));
         }
-        let configured = match (&self.token_file, self.addresses.is_empty()) {
-            (Some(_), false) => None,
-            _ => Some(configured(self.config.as_deref())?),
-        };
-        let addresses = match (self.addresses.is_empty(), &configured) {
-            (true, Some(admin)) => vec![admin.listen.clone()],
-            _ => self.addresses.clone(),
-        };
-        let file = self.token_file.as_ref();
-        let file = file.or_else(|| configured.as_ref().map(|admin| &admin.token_file));
-        let token = token(file.map_or(Path::new(""), PathBuf::as_path));
-        let needed = self.token_file.is_some() || !addresses.iter().all(AdminAddress::is_local);
+        let (addresses, token) = self.found()?;
+        let needed = self.token_file.is_some() || !local(&addresses);
         match token {
             Err(failed) if needed => Err(failed),
             token => Ok((addresses, token.ok())),
         }
+    }
+
+    /// What was given, or else what the configuration says.
+    fn found(&self) -> Result<(Vec<AdminAddress>, Result<Token, Failed>), Failed> {
+        let configured = match (&self.token_file, self.addresses.is_empty()) {
+            (Some(_), false) => None,
+            _ => Some(configured(self.config.as_deref())?),
+        };
+        let file = self.token_file.as_ref();
+        let file = file.or_else(|| configured.as_ref().map(|admin| &admin.token_file));
+        let token = token(file.map_or(Path::new(""), PathBuf::as_path));
+        let addresses = match (self.addresses.is_empty(), configured) {
+            (true, Some(admin)) => vec![admin.listen],
+            _ => self.addresses.clone(),
+        };
+        Ok((addresses, token))
     }
 
     /// The configuration file that was named, or the usual one.

@@ -62,6 +62,11 @@ impl<T> At<T> {
 }
 
 impl At<String> {
+    /// The key of an entry, where it is a name of the administrator's choice.
+    pub fn name(entry: &Entry) -> Self {
+        Self { explicit: true, ..Self::implied(entry.key.clone(), &entry.mark) }
+    }
+
     /// The text for messages: what the file says, never what the environment says.
     pub fn shown(&self) -> &str {
         self.raw.as_deref().unwrap_or(&self.value)
@@ -188,14 +193,7 @@ impl<T: Read> Read for Named<T> {
             match read_at(&entry.value, findings) {
                 _ if again => {}
                 Some(value) => {
-                    let name = At {
-                        value: entry.key.clone(),
-                        mark: entry.mark.clone(),
-                        raw: None,
-                        explicit: true,
-                        fault: false,
-                    };
-                    named.items.push((name, value));
+                    named.items.push((At::name(entry), value));
                 }
                 None => {
                     named.faulty.insert(entry.key.clone());

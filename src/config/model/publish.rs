@@ -279,14 +279,7 @@ impl Read for Headers {
             {
                 report_duplicate(first, entry, code::DUPLICATE_KEY, findings);
             }
-            let name = At {
-                value: entry.key.clone(),
-                mark: entry.mark.clone(),
-                raw: None,
-                explicit: true,
-                fault: false,
-            };
-            pairs.push((name, read_at(&entry.value, findings)?));
+            pairs.push((At::name(entry), read_at(&entry.value, findings)?));
         }
         Some(Self(pairs))
     }
