@@ -135,6 +135,12 @@ impl Ctx {
         self.time = SystemTime::now() - started.elapsed();
     }
 
+    /// It has a place, and goes there.
+    pub(super) fn goes_to(&mut self, place: InFlight) {
+        self.server = Some(place.server().clone());
+        self.in_flight = Some(place);
+    }
+
     /// The exchange is over: a pin that has not proved itself waits for its client again.
     pub(super) fn ended(&self) {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {

@@ -75,8 +75,7 @@ async fn take(
     };
     match placed {
         Ok(place) => {
-            ctx.server = Some(place.server().clone());
-            ctx.in_flight = Some(place);
+            ctx.goes_to(place);
             Ok(())
         }
         Err(Refused::NoServer) => Err(reason::NO_SERVER),

@@ -136,8 +136,7 @@ impl Ctx {
         self.last_tried = Some(failed);
         match farm.choose(&Wish::anyone(self.key, &self.tried)) {
             Choice::Place(place) => {
-                self.server = Some(place.server().clone());
-                self.in_flight = Some(place);
+                self.goes_to(place);
                 place::moved(self, &farm);
                 true
             }
