@@ -265,13 +265,8 @@ fn a_drained_server_keeps_its_clients_until_maintenance() {
     let (cookie, home) = (pair(&first), first.text());
     let order = |word: &str| {
         let name = format!("{home}.contoso.local");
-        let admin = frontgate.address("admin").to_string();
-        let out = Command::new(env!("CARGO_BIN_EXE_frontgate"))
-            .args([word, &name, "--admin", &admin, "--config"])
-            .arg(frontgate.config_path())
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let (code, _, err) = frontgate.command(&[word, &name]);
+        assert_eq!(code, 0, "{err}");
     };
     order("drain");
     for _ in 0..8 {

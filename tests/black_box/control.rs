@@ -1,6 +1,6 @@
 //! Taking servers out and back: commands and the admin API.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -11,30 +11,14 @@ use crate::{
         backend::{Backend, always, read_head, reply},
         certificates::Certificates,
         client::{Answer, Client},
-        frontgate::{Frontgate, LISTENERS},
+        frontgate::{Frontgate, LISTENERS, run},
         load::Load,
         until,
     },
 };
 
-/// Exit code, standard output, standard error of `frontgate ARGS`.
-fn run(args: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_frontgate"));
-    command.args(args).env("SUDO_USER", "jo").env_remove("FRONTGATE_CONFIG");
-    let out = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
-}
-
-/// The command `words` for this Frontgate, its token from its configuration.
-fn order(frontgate: &Frontgate, words: &[&str]) -> (i32, String, String) {
-    let (file, admin) = (frontgate.config_path(), frontgate.address("admin").to_string());
-    let place = ["--config", file.to_str().unwrap(), "--admin", &admin];
-    run(&[words, &place].concat())
-}
-
 fn done(frontgate: &Frontgate, words: &[&str]) -> String {
-    let (code, out, err) = order(frontgate, words);
+    let (code, out, err) = frontgate.command(words);
     assert_eq!(code, 0, "{words:?}: {out}{err}");
     out
 }
@@ -239,7 +223,7 @@ fn a_name_means_every_farm_and_a_farm_with_a_name_one() {
         json!([{ "farm": "ews", "server": "exch01", "from": "drain", "to": "maintenance" }]);
     assert_eq!((&out[0]["changed"], &out[0]["kept"]), (&changed, &json!(true)));
     // Out of a farm that has nobody left, that is said.
-    let (code, _, err) = order(&frontgate, &["drain", "ews/exch02"]);
+    let (code, _, err) = frontgate.command(&["drain", "ews/exch02"]);
     assert_eq!(code, 0);
     assert!(err.contains("farm ews has no healthy server left"), "{err}");
 }
@@ -248,10 +232,10 @@ fn a_name_means_every_farm_and_a_farm_with_a_name_one() {
 fn an_unknown_server_is_told_with_its_neighbours() {
     let backend = Backend::plain(always("ok"));
     let frontgate = Frontgate::start(&two_farms(&backend, &backend));
-    let (code, out, err) = order(&frontgate, &["drain", "exch1"]);
+    let (code, out, err) = frontgate.command(&["drain", "exch1"]);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("no server is called `exch1`; did you mean exch01"), "{err}");
-    let (code, out, err) = order(&frontgate, &["drain", "owe/exch01", "--json"]);
+    let (code, out, err) = frontgate.command(&["drain", "owe/exch01", "--json"]);
     assert_eq!(code, 1);
     assert!(out.contains("did you mean") && err.contains("owa/exch01"), "{out}{err}");
     assert!(states(&frontgate).iter().all(|state| state == "ready"));
@@ -482,7 +466,7 @@ fn without_a_state_directory_it_runs_and_says_so() {
     let frontgate = Frontgate::in_dir(dir, certificates);
     frontgate.log_line("warning[W017]");
     frontgate.log_line("commands cannot change anything");
-    let (code, _, err) = order(&frontgate, &["drain", "exch01"]);
+    let (code, _, err) = frontgate.command(&["drain", "exch01"]);
     assert_eq!(code, 1);
     assert!(err.contains("cannot read the token"), "{err}");
     // With a token of the administrator's own, commands work, and say what they cannot.

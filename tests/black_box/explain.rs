@@ -7,27 +7,12 @@ use serde_json::{Value, json};
 use crate::support::{
     SOON,
     backend::{Backend, always, field, read_body, read_head, reply},
-    frontgate::{Frontgate, LISTENERS},
+    frontgate::{Frontgate, LISTENERS, run},
     servers_of, until,
 };
 
-/// Exit code, standard output, standard error of `frontgate ARGS`.
-fn run(args: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_frontgate"));
-    command.args(args).env("SUDO_USER", "jo").env_remove("FRONTGATE_CONFIG");
-    let out = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
-}
-
-/// The same for this Frontgate.
-fn ask(frontgate: &Frontgate, words: &[&str]) -> (i32, String, String) {
-    let (file, admin) = (frontgate.config_path(), frontgate.address("admin").to_string());
-    run(&[words, &["--config", file.to_str().unwrap(), "--admin", &admin]].concat())
-}
-
 fn told(frontgate: &Frontgate, words: &[&str]) -> Value {
-    let (code, out, err) = ask(frontgate, &[words, &["--json"]].concat());
+    let (code, out, err) = frontgate.command(&[words, &["--json"]].concat());
     assert_eq!(code, 0, "{words:?}: {out}{err}");
     serde_json::from_str(&out).unwrap()
 }
@@ -138,9 +123,9 @@ fn servers_that_cannot_be_chosen_have_their_reason() {
     let server = foreseen["live"]["server"].as_str().unwrap().to_owned();
     let answer = frontgate.tls("meet.contoso.com").get("meet.contoso.com", "/").text();
     assert_eq!(answer, if server == "fe01" { "one" } else { "two" });
-    let (code, _, err) = ask(&frontgate, &["drain", &server, "--why", "patches"]);
+    let (code, _, err) = frontgate.command(&["drain", &server, "--why", "patches"]);
     assert_eq!(code, 0, "{err}");
-    let (code, text, _) = ask(&frontgate, &["explain", url]);
+    let (code, text, _) = frontgate.command(&["explain", url]);
     assert_eq!(code, 0);
     assert!(text.contains("drained by jo@") && text.contains(": patches"), "{text}");
     assert!(text.contains("told by   the running Frontgate at "), "{text}");
@@ -176,16 +161,16 @@ fn status_tells_every_server_and_its_exit_code_whether_farms_serve() {
     let backend = Backend::plain(always("ok"));
     let frontgate = Frontgate::with(&config(&[("fe01", backend.port())], ""));
     frontgate.tls("meet.contoso.com").get("meet.contoso.com", "/");
-    let (code, out, err) = ask(&frontgate, &["status"]);
+    let (code, out, err) = frontgate.command(&["status"]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.starts_with("FARM  SERVER  STATE  HEALTH"), "{out}");
     assert!(out.contains("owa   fe01    ready  up ") && out.contains("1 of 1 servers"), "{out}");
-    ask(&frontgate, &["drain", "fe01"]);
-    let (code, out, _) = ask(&frontgate, &["status", "--json"]);
+    frontgate.command(&["drain", "fe01"]);
+    let (code, out, _) = frontgate.command(&["status", "--json"]);
     let rows: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &rows[0]["without_servers"]), (1, &json!(["owa"])));
     assert_eq!(rows[0]["servers"][0]["requests"], 1);
-    let (code, out, _) = ask(&frontgate, &["status"]);
+    let (code, out, _) = frontgate.command(&["status"]);
     assert!(code == 1 && out.contains("farm owa: NO server takes new clients"), "{out}");
     assert_eq!(run(&["status", "--admin", "unix:/nowhere"]).0, 1);
 }
@@ -216,20 +201,20 @@ fn reload_waits_and_tells_what_came_of_it() {
     let backend = Backend::plain(always("ok"));
     let text = config(&[("fe01", backend.port())], "");
     let frontgate = Frontgate::with(&text);
-    let (code, out, err) = ask(&frontgate, &["reload"]);
+    let (code, out, err) = frontgate.command(&["reload"]);
     assert_eq!((code, out.as_str()), (0, "nothing has changed\n"), "{err}");
     frontgate.log_line("asked by jo@");
 
     let broken = text.replace("bridge: http,", "bridge: http, bogus: 1,");
     frontgate.rewrite(&broken);
-    let (code, out, err) = ask(&frontgate, &["reload", "--why", "a test"]);
+    let (code, out, err) = frontgate.command(&["reload", "--why", "a test"]);
     assert_eq!((code, out.as_str()), (78, ""), "{err}");
     assert!(
         err.contains("error[E") && err.contains("frontgate.yaml:") && err.contains('^'),
         "{err}"
     );
     assert!(err.contains("the old configuration goes on serving"), "{err}");
-    let (code, out, _) = ask(&frontgate, &["reload", "--json"]);
+    let (code, out, _) = frontgate.command(&["reload", "--json"]);
     let told: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &told[0]["result"]), (78, &json!("refused")));
     assert_eq!(told[0]["findings"]["errors"], 1);
@@ -238,7 +223,7 @@ fn reload_waits_and_tells_what_came_of_it() {
     // Whoever is first, the watched file or the command: in the end the new rule serves.
     frontgate
         .rewrite(&text.replace("/old", "/older").replace("state_dir", "workers: 1\nstate_dir"));
-    let (code, out, err) = ask(&frontgate, &["reload"]);
+    let (code, out, err) = frontgate.command(&["reload"]);
     assert_eq!(code, 0, "{err}");
     assert!(matches!(out.as_str(), "reloaded\n" | "nothing has changed\n"), "{out}");
     let verdict = &told_verdict(&frontgate, "https://meet.contoso.com/older");

@@ -170,6 +170,12 @@ impl Frontgate {
         })
     }
 
+    /// The command `words` for this Frontgate, its token from its configuration.
+    pub fn command(&self, words: &[&str]) -> (i32, String, String) {
+        let (file, admin) = (self.config_path(), self.address("admin").to_string());
+        run(&[words, &["--config", file.to_str().unwrap(), "--admin", &admin]].concat())
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -177,6 +183,15 @@ impl Frontgate {
     pub fn config_path(&self) -> PathBuf {
         self.dir.path().join("frontgate.yaml")
     }
+}
+
+/// Exit code, standard output, standard error of `frontgate ARGS`.
+pub fn run(args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frontgate"));
+    command.args(args).env("SUDO_USER", "jo").env_remove("FRONTGATE_CONFIG");
+    let out = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
 }
 
 impl Drop for Frontgate {
