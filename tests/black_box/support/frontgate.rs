@@ -157,10 +157,12 @@ impl Frontgate {
         until("exit", deadline, || self.child.try_wait().unwrap()).code().unwrap()
     }
 
-    /// Every line of the access log so far.
+    /// Every line of the access log so far. The last one may be met while it is
+    /// being written: it counts once its end is there.
     pub fn access(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
-        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+        let text = std::fs::read(self.dir.path().join("access.log")).unwrap_or_default();
+        let whole = text.split_inclusive(|byte| *byte == b'\n').filter(|l| l.ends_with(b"\n"));
+        whole.map(|l| serde_json::from_slice(l).unwrap()).collect()
     }
 
     /// Waits for a line of the access log.
