@@ -1,5 +1,7 @@
 # One command per intention, the same here and in CI.
-.PHONY: lab test check build install fmt clippy doc deps
+SHELL := /bin/bash
+
+.PHONY: lab test check build install image image-test fmt clippy doc deps
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -17,6 +19,16 @@ test: deps
 
 ## check: what CI runs
 check: deps fmt clippy doc test
+
+## image: the container image, with Docker, or with what the distribution has
+image:
+	./scripts/image.sh frontgate
+
+## image-test: builds the image and runs it, for real
+image-test: deps
+	./scripts/image.sh frontgate-test
+	. scripts/engine.sh && export ENGINE IMAGE=frontgate-test && \
+		$(CARGO) test --locked --test image -- --test-threads 2
 
 fmt:
 	$(CARGO) fmt --all -- --check

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,10 +26,14 @@ pub struct LabArgs {
     /// SIP domain; may be given several times
     #[arg(long = "domain", value_name = "NAME", default_value = "contoso.com")]
     pub domains: Vec<String>,
-    /// Frontgate's HTTPS port on 127.0.0.1
+    /// Where Frontgate listens; 0.0.0.0 lets others in, and everybody knows the passwords
+    #[arg(long, value_name = "ADDRESS", env = "FRONTGATE_LAB_ADDRESS",
+          default_value_t = Ipv4Addr::LOCALHOST)]
+    pub address: Ipv4Addr,
+    /// Frontgate's HTTPS port
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     pub https: u16,
-    /// Frontgate's HTTP port on 127.0.0.1
+    /// Frontgate's HTTP port
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub http: u16,
     /// Frontgate's admin port on 127.0.0.1
@@ -122,6 +127,7 @@ impl LabArgs {
                 ..Options::default()
             }
         };
+        options.address = self.address;
         options.dir = self.dir.clone();
         options.domains = self.domains.clone();
         options.poll = Duration::from_secs(self.poll);

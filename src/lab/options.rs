@@ -1,6 +1,6 @@
 //! How a lab is set up.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use crate::lab::ports::Ports;
 
@@ -11,7 +11,9 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// SIP domains; the first one carries the pools' names. Default `contoso.com`.
     pub domains: Vec<String>,
-    /// Frontgate's ports on 127.0.0.1, 0 = one that is free. Default 8443 and 8080.
+    /// Where Frontgate listens. Default 127.0.0.1.
+    pub address: Ipv4Addr,
+    /// Frontgate's ports, 0 = one that is free. Default 8443 and 8080.
     pub listen: Ports,
     /// Frontgate's admin port on 127.0.0.1, 0 = one that is free. Default 9180.
     pub admin: u16,
@@ -33,6 +35,7 @@ impl Default for Options {
         Self {
             dir: None,
             domains: vec!["contoso.com".into()],
+            address: Ipv4Addr::LOCALHOST,
             listen: Ports { https: 8443, http: 8080 },
             admin: 9180,
             front_end: Ports { https: 4443, http: 8080 },

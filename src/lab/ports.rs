@@ -32,8 +32,8 @@ pub(super) struct Held(#[expect(dead_code, reason = "held, not used")] Vec<TcpLi
 /// Where Frontgate will listen. A port that is taken is an error now, before anything starts.
 pub(super) fn frontgate(options: &Options) -> Result<(Listen, Held)> {
     let mut held = Vec::new();
-    let mut choose = |port: u16, option: &str| -> Result<SocketAddr> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut choose = |ip: Ipv4Addr, port: u16, option: &str| -> Result<SocketAddr> {
+        let address = SocketAddr::from((ip, port));
         if options.servers_only && port != 0 {
             return Ok(address);
         }
@@ -45,9 +45,10 @@ pub(super) fn frontgate(options: &Options) -> Result<(Listen, Held)> {
         Ok(address)
     };
     let listen = Listen {
-        https: choose(options.listen.https, "--https")?,
-        http: choose(options.listen.http, "--http")?,
-        admin: choose(options.admin, "--admin")?,
+        https: choose(options.address, options.listen.https, "--https")?,
+        http: choose(options.address, options.listen.http, "--http")?,
+        // Never elsewhere: it would need a token.
+        admin: choose(Ipv4Addr::LOCALHOST, options.admin, "--admin")?,
     };
     Ok((listen, Held(held)))
 }
