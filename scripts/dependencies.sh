@@ -6,8 +6,9 @@ set -euo pipefail
 # BoringSSL: cmake, a C++ compiler, and libclang for its bindings. zlib-ng: cmake.
 build=(cmake g++ make pkg-config libclang-dev)
 # Real peers that the tests talk to and with.
-# python3-venv: a reader of IIS logs, installed by its test.
-test=(apache2-bin chromium chromium-driver curl gss-ntlmssp nginx-light openssl prometheus python3-venv)
+# python3-venv: what comes from PyPI, installed by the tests that need it.
+# kubernetes-client: kubectl, for its kustomize.
+test=(apache2-bin chromium chromium-driver curl gss-ntlmssp kubernetes-client nginx-light openssl prometheus python3-venv)
 
 case "${1:-build}" in
 build) wanted=("${build[@]}") ;;
@@ -31,6 +32,7 @@ missing=()
 for package in "${wanted[@]}"; do
     # Any nginx will do; installing another flavour would replace what is there.
     if [ "$package" = nginx-light ] && [ -x /usr/sbin/nginx ]; then continue; fi
+    if [ "$package" = kubernetes-client ] && command -v kubectl >/dev/null; then continue; fi
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$state" = installed ] || missing+=("$package")
 done

@@ -22,6 +22,7 @@ mod hostile;
 mod http2;
 mod hygiene;
 mod identity;
+mod kubernetes;
 mod lab;
 mod logs;
 mod metrics;
