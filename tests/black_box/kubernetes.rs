@@ -1,6 +1,7 @@
 //! The manifests of `deploy/kubernetes`, checked without a cluster.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,6 +12,22 @@ use crate::support::{certificates::Certificates, frontgate::run, python};
 
 fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes")
+}
+
+/// The base, and what is made of it; Debian's kubectl is too old for the latter, which then has to
+/// be left out.
+fn variants() -> Vec<&'static str> {
+    let example = manifests().join("example");
+    let tried = Command::new("kubectl").arg("kustomize").arg(example).output();
+    let tried = tried.expect("kubectl is missing: scripts/dependencies.sh test installs it");
+    let errors = String::from_utf8_lossy(&tried.stderr).into_owned();
+    if errors.contains("must be a file") {
+        let told = "SKIPPED: deploy/kubernetes/example; this kubectl is older than 1.21\n";
+        // Past the harness, which shows what a test prints only if it fails.
+        std::io::stderr().write_all(told.as_bytes()).unwrap();
+        return vec!["base"];
+    }
+    vec!["base", "example"]
 }
 
 /// What `kubectl apply -k` would send.
@@ -34,7 +51,7 @@ fn object<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
 #[test]
 fn they_are_what_kubernetes_expects() {
     let python = python::with(&["kubernetes-validate==1.37.0"], "kubernetes_validate");
-    for name in ["base", "example"] {
+    for name in variants() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("all.yaml");
         std::fs::write(&file, built(name)).unwrap();
@@ -120,7 +137,7 @@ fn names_of_ports(spec: &Value) -> Vec<String> {
 /// The configuration that the pods get, with files laid out as they are mounted.
 #[test]
 fn their_configuration_is_valid() {
-    for name in ["base", "example"] {
+    for name in variants() {
         let objects = objects(name);
         let config = object(&objects, "ConfigMap")["data"]["config.yaml"].as_str().unwrap();
         let dir = tempfile::tempdir().unwrap();

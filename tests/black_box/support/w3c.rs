@@ -22,7 +22,11 @@ pub fn query(file: &Path, sql: &str) -> Value {
 
 fn run(arguments: &[&str]) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/black_box/support/read_w3c.py");
-    let output = Command::new(python::with(&PACKAGES, "lars.iis")).arg(script).args(arguments).output().unwrap();
+    let output = Command::new(python::with(&PACKAGES, "lars.iis"))
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     // Past the harness, which shows what a test prints only if it fails.
