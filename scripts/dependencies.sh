@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the packages that building ("build") or testing ("test") needs.
+# Installs the packages that building ("build"), testing ("test") or measuring ("bench") needs.
 # As root it installs what is missing and says so; otherwise it tells the one line to run.
 set -euo pipefail
 
@@ -10,11 +10,15 @@ build=(cmake g++ make pkg-config libclang-dev)
 # kubernetes-client: kubectl, for its kustomize.
 test=(apache2-bin chromium chromium-driver curl gss-ntlmssp kubernetes-client nginx-light openssl prometheus python3-venv)
 
+# What Frontgate is measured beside, and with.
+bench=(curl haproxy nghttp2-client nginx-light)
+
 case "${1:-build}" in
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${test[@]}") ;;
+bench) wanted=("${build[@]}" "${bench[@]}") ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|bench" >&2
     exit 2
     ;;
 esac
