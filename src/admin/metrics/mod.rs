@@ -69,9 +69,6 @@ pub(super) async fn answer(
     let Some(scrape) = context.scrape.get().cloned() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting\n");
     };
-    // A thousand servers take milliseconds, which no request waits for.
-    match tokio::task::spawn_blocking(move || scrape.page()).await {
-        Ok(page) => answer::answer(StatusCode::OK, KIND, page.into_bytes()),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "it failed\n"),
-    }
+    let work = move || answer::answer(StatusCode::OK, KIND, scrape.page().into_bytes());
+    context.scrapes.write(work).await
 }

@@ -68,11 +68,17 @@ pub(super) async fn answer(
     if access.to_read && guard::may_read(&request.headers, &access.token).is_err() {
         return sign_in::page(StatusCode::UNAUTHORIZED, "");
     }
-    let Some(live) = context.live() else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting\n");
-    };
-    let query = Query::of(request.uri.query().unwrap_or_default().as_bytes());
-    html(StatusCode::OK, dashboard(context, &live, &query, SystemTime::now()))
+    let (query, asked) = (request.uri.query().unwrap_or_default().to_owned(), context.clone());
+    context.desk.write(move || written(&asked, query.as_bytes())).await
+}
+
+/// The page; takes as long as the site is large.
+pub(super) fn written(context: &Context, query: &[u8]) -> Answer {
+    let query = Query::of(query);
+    match context.live() {
+        Some(live) => html(StatusCode::OK, dashboard(context, &live, &query, SystemTime::now())),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting\n"),
+    }
 }
 
 /// A page, with its locks.
