@@ -16,7 +16,7 @@ use super::{
     context::Context,
     guard,
 };
-use crate::{forward::Current, listen::Connections};
+use crate::{events::Events, forward::Current, listen::Connections};
 
 /// Where it is served.
 pub(super) const PATH: &str = "/metrics";
@@ -37,7 +37,7 @@ impl Scrape {
         Self { current, connections }
     }
 
-    fn page(&self) -> String {
+    fn page(&self, events: &Events) -> String {
         let live = self.current.load();
         page(&Sources {
             site: &live.site,
@@ -46,6 +46,7 @@ impl Scrape {
             metrics: &self.current.metrics,
             connections: &self.connections,
             log_dropped: self.current.log.dropped(),
+            undelivered: events.undelivered(),
         })
     }
 }
@@ -69,6 +70,7 @@ pub(super) async fn answer(
     let Some(scrape) = context.scrape.get().cloned() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting\n");
     };
-    let work = move || answer::answer(StatusCode::OK, KIND, scrape.page().into_bytes());
+    let events = context.events.clone();
+    let work = move || answer::answer(StatusCode::OK, KIND, scrape.page(&events).into_bytes());
     context.scrapes.write(work).await
 }
