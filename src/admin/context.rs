@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Scrape,
+    desk::Desk,
     history::History,
     reloading::{AskedReloads, ReloadAsked},
     reloads::{Reload, Reloads},
@@ -39,6 +40,10 @@ pub struct Context {
     pub(super) events: Events,
     /// Places for streams of events.
     pub(super) streams: Arc<Semaphore>,
+    /// Where pages and answers of the API are written.
+    pub(super) desk: Desk,
+    /// Where metrics are: a Prometheus is not sent away because of dashboards.
+    pub(super) scrapes: Desk,
     /// Reloads that were asked for.
     pub(super) asked: AskedReloads,
     /// The token that was made, once it was needed.
@@ -67,6 +72,8 @@ impl Context {
             current: OnceLock::new(),
             reloads: Reloads::default(),
             history: History::default(),
+            desk: Desk::default(),
+            scrapes: Desk::default(),
             asked: AskedReloads::default(),
             made: Mutex::default(),
             scrape: OnceLock::new(),

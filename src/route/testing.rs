@@ -22,7 +22,7 @@ use crate::{
 pub(super) const LYNC: FarmId = FarmId(0);
 pub(super) const OTHER: FarmId = FarmId(1);
 
-pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
+pub(crate) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
     let second = Duration::from_secs(1);
     let number = |(index, rule)| Arc::new(Rule { index, ..rule });
     let tls = ListenerTls { min_version: TlsVersion::Tls12, http2: true };
@@ -74,7 +74,7 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
 }
 
 /// A rule for farm `lync` on both schemes; `path` as in the configuration, empty for any.
-pub(super) fn forward(host: &str, path: &str) -> Rule {
+pub(crate) fn forward(host: &str, path: &str) -> Rule {
     let host_pattern = match (host.strip_suffix(".*"), host.strip_prefix("*.")) {
         (Some(prefix), _) => HostPattern::Prefix(prefix.into()),
         (_, Some(suffix)) => HostPattern::Suffix(suffix.into()),

@@ -12,6 +12,7 @@ mod apache;
 mod balance;
 mod control;
 mod dashboard;
+mod dashboard_live;
 mod duplex;
 mod events;
 mod exchange;

@@ -11,6 +11,7 @@ pub mod lab;
 pub mod load;
 pub mod nginx;
 pub mod python;
+pub mod relay;
 pub mod w3c;
 
 use std::time::{Duration, Instant};
