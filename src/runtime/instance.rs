@@ -15,14 +15,14 @@ use tokio::sync::Mutex;
 use super::{
     build::{Builder, proxy},
     certificates::Certificates,
-    listeners::{Bound, Listeners, bind},
+    listeners::{Listeners, bind},
 };
 use crate::{
     admin, config,
     events::{Delivery, Events, News, code},
     farm::{Farms, Orders},
     forward::{Current, Live},
-    listen::Connections,
+    listen::{Bound, Connections},
     observe::AccessLog,
     site::{self, Listener, Site},
     store::Store,
@@ -86,7 +86,7 @@ impl Instance {
             admin: Mutex::new(admin),
         };
         for bound in bound {
-            instance.listeners.accept(bound)?;
+            instance.listeners.accept(bound);
         }
         instance.ready.store(true, Ordering::Release);
         started(&instance.events, &site);
@@ -112,7 +112,7 @@ impl Instance {
                 self.delivery.follow(&site.receivers);
                 self.certificates.look(site, &self.events);
                 for bound in bound {
-                    self.listeners.accept(bound)?;
+                    self.listeners.accept(bound);
                 }
                 self.listeners.keep(site);
                 Ok(())

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,12 +13,9 @@ use pingora::proxy::HttpProxy;
 use super::build::SiteView;
 use crate::{
     forward::Forward,
-    listen::{self, Connections, Running},
+    listen::{self, Bound, Connections, Running},
     site::{Listener, Site},
 };
-
-/// A listener with its socket, not yet accepting.
-pub(super) type Bound = (Arc<Listener>, TcpListener);
 
 /// The listeners that accept, by their configured address.
 pub(super) struct Listeners {
@@ -39,16 +36,14 @@ impl Listeners {
     }
 
     /// Starts to accept.
-    pub(super) fn accept(&self, (listener, socket): Bound) -> anyhow::Result<()> {
-        let (name, address) = (listener.name.clone(), listener.address);
-        let kind = if listener.tls.is_some() { "https" } else { "http" };
-        let view = self.view.clone();
-        let (proxy, connections) = (self.proxy.clone(), self.connections.clone());
-        let running = listen::start(socket, listener, proxy, view, connections)
-            .with_context(|| format!("cannot accept on {address}"))?;
+    pub(super) fn accept(&self, bound: Bound) {
+        let (proxy, view, connections) =
+            (self.proxy.clone(), self.view.clone(), self.connections.clone());
+        let running = listen::start(bound, proxy, view, connections);
+        let Listener { name, address, tls, .. } = &*running.listener;
+        let kind = if tls.is_some() { "https" } else { "http" };
         info!("listener {name}: {kind} on {}", running.bound);
-        self.lock().insert(address, running);
-        Ok(())
+        self.lock().insert(*address, running);
     }
 
     /// Binds the listeners that the site adds. Listeners that go and overlap a new one (say
@@ -96,8 +91,9 @@ impl Listeners {
     pub(super) fn reopen(&self, closed: Vec<Arc<Listener>>) -> Vec<(Arc<Listener>, anyhow::Error)> {
         let mut lost = Vec::new();
         for listener in closed {
-            if let Err(error) = bind(&listener).and_then(|bound| self.accept(bound)) {
-                lost.push((listener, error));
+            match bind(&listener) {
+                Ok(bound) => self.accept(bound),
+                Err(error) => lost.push((listener, error)),
             }
         }
         lost
@@ -122,9 +118,8 @@ impl Listeners {
 
 /// Binds a listener.
 pub(super) fn bind(listener: &Arc<Listener>) -> anyhow::Result<Bound> {
-    let socket = listen::bind(listener.address)
-        .with_context(|| format!("listener {}: cannot bind {}", listener.name, listener.address))?;
-    Ok((listener.clone(), socket))
+    let (name, address) = (&listener.name, listener.address);
+    Bound::new(listener.clone()).with_context(|| format!("listener {name}: cannot bind {address}"))
 }
 
 /// Whether two addresses cannot be bound at the same time.
