@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use anyhow::Context;
@@ -14,6 +14,7 @@ use super::build::SiteView;
 use crate::{
     forward::Forward,
     listen::{self, Bound, Connections, Running},
+    lock::lock,
     site::{Listener, Site},
 };
 
@@ -118,7 +119,7 @@ impl Listeners {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }
 
