@@ -15,6 +15,7 @@ use super::{
     admin_side::AdminSide,
     build::{Builder, proxy},
     certificates::Certificates,
+    fixed::Fixed,
     listeners::{Listeners, bind},
 };
 use crate::{
@@ -48,6 +49,8 @@ pub(super) struct Instance {
     pub(super) builder: Builder,
     pub(super) listeners: Listeners,
     pub(super) admin: AdminSide,
+    /// What only a restart changes, as it runs.
+    pub(super) fixed: Fixed,
 }
 
 impl Instance {
@@ -84,6 +87,7 @@ impl Instance {
             certificates: Arc::default(),
             builder,
             admin,
+            fixed: Fixed::of(&site),
         };
         for bound in bound {
             instance.listeners.accept(bound);
@@ -114,9 +118,9 @@ impl Instance {
                 for bound in bound {
                     self.listeners.accept(bound);
                 }
-                self.listeners.keep(site);
                 // Also one that was lost is open again.
                 self.ready.store(true, Ordering::Release);
+                self.listeners.keep(site).await;
                 Ok(())
             }
             Err(error) => {

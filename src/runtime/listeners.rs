@@ -106,11 +106,14 @@ impl Listeners {
         lost
     }
 
-    /// Stops those that the site no longer has.
-    pub(super) fn keep(&self, site: &Site) {
-        // A listener that is gone stops when its `Running` is dropped.
+    /// Stops those that the site no longer has, and returns once their addresses are free: the
+    /// next reload may want one of them.
+    pub(super) async fn keep(&self, site: &Site) {
         let stays = |address| site.listeners.iter().any(|l| l.address == address);
-        self.lock().retain(|address, _| stays(*address));
+        let gone: Vec<_> = self.lock().extract_if(|address, _| !stays(*address)).collect();
+        for (_, running) in gone {
+            running.close().await;
+        }
     }
 
     /// Stops accepting everywhere.
