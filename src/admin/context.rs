@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -24,6 +24,7 @@ use crate::{
     events::Events,
     farm::Farms,
     forward::{Current, Live},
+    lock::lock,
     site::{Admin, Token},
     store::Store,
 };
@@ -131,7 +132,7 @@ impl Context {
         if let Some(token) = &admin.token {
             return Ok(token.clone());
         }
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         if let Some(token) = &*made {
             return Ok(token.clone());
         }
