@@ -5,6 +5,7 @@ mod admin;
 mod balance;
 mod certificates;
 mod conditions;
+mod endpoint;
 mod events;
 mod farms;
 mod headers;
