@@ -67,6 +67,7 @@ pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
             token_file: "/nowhere".into(),
         },
         receivers: Default::default(),
+        traces: None,
         state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: Shutdown { delay: second, drain: second },

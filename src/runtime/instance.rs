@@ -173,7 +173,7 @@ impl Instance {
         sweeping.abort();
         noting.abort();
         looking.abort();
-        self.delivery.finish(FAREWELL).await;
+        tokio::join!(self.delivery.finish(FAREWELL), self.current.traces.finish(FAREWELL));
         for running in self.admin.lock().await.drain(..) {
             running.close().await;
         }
@@ -192,6 +192,7 @@ impl Instance {
             Ok((live, sockets)) => {
                 self.current.store(live);
                 self.delivery.follow(&site.receivers);
+                self.current.traces.follow(site.traces.as_ref());
                 self.certificates.look(site, &self.events);
                 for (listener, socket) in sockets {
                     self.accept(listener, socket)?;

@@ -12,6 +12,7 @@ mod receivers;
 mod rule;
 mod template;
 mod token;
+mod traces;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ pub use receivers::Receivers;
 pub use rule::{Action, HostPattern, Page, PathPattern, Redirect, Respond, Rule, Schemes};
 pub use template::{Field, FieldValue, HeaderChanges, Part, Rewrite, Template};
 pub use token::Token;
+pub use traces::Traces;
 
 /// The compiled, immutable configuration.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub struct Site {
     pub admin: Admin,
     /// Who is told of events.
     pub receivers: Receivers,
+    /// Where traces go; `None` switches them off.
+    pub traces: Option<Traces>,
     /// Directory for what survives a restart.
     pub state_dir: std::path::PathBuf,
     /// Threads for traffic.

@@ -23,6 +23,8 @@ pub(super) struct Sources<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) connections: &'a Connections,
     pub(super) log_dropped: u64,
+    /// Spans that were sent, and those that were dropped.
+    pub(super) spans: (u64, u64),
 }
 
 /// The whole page.
@@ -42,6 +44,8 @@ pub(super) fn page(from: &Sources<'_>) -> String {
     certificates(&mut page, &from.site.certificates);
     configuration(&mut page, from);
     page.single(&f::LOG_DROPPED, from.log_dropped);
+    page.single(&f::TRACES_SENT, from.spans.0);
+    page.single(&f::TRACES_DROPPED, from.spans.1);
     process(&mut page);
     page.into_text()
 }

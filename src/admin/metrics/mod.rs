@@ -46,6 +46,7 @@ impl Scrape {
             metrics: &self.current.metrics,
             connections: &self.connections,
             log_dropped: self.current.log.dropped(),
+            spans: (self.current.traces.sent(), self.current.traces.dropped()),
         })
     }
 }

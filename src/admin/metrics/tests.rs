@@ -64,6 +64,7 @@ impl Estate {
             metrics: &self.metrics,
             connections: &self.connections,
             log_dropped: 3,
+            spans: (5, 2),
         })
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn site(farms: Vec<site::Farm>) -> Site {
             token_file: "/nowhere".into(),
         },
         receivers: Default::default(),
+        traces: None,
         state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: site::Shutdown { delay: Duration::ZERO, drain: Duration::ZERO },

@@ -119,6 +119,10 @@ pub mod families {
             "Always 1; the hash tells configurations apart.";
         LOG_DROPPED = "frontgate_access_log_dropped_lines_total" Counter []
             "Access log lines dropped because the target took them too slowly or not at all.";
+        TRACES_SENT = "frontgate_traces_sent_spans_total" Counter []
+            "Spans that the collector took.";
+        TRACES_DROPPED = "frontgate_traces_dropped_spans_total" Counter []
+            "Spans dropped because the collector took them too slowly or not at all.";
         CPU = "process_cpu_seconds_total" Counter []
             "User and system time of the process.";
         RESIDENT = "process_resident_memory_bytes" Gauge []
