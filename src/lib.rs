@@ -16,6 +16,7 @@ pub mod listen;
 mod lock;
 pub mod observe;
 pub mod pin;
+pub mod post;
 pub mod reason;
 pub mod route;
 pub mod runtime;

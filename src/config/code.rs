@@ -156,6 +156,8 @@ codes! {
         "The file of `events.command` is missing, not a file, or not executable. It is run without arguments and gets the event on standard input.";
     WEBHOOK "E071" "bad webhook"
         "`events.webhook` is a URL with https, or with http, without user name. With https the certificate is verified, so the host is a name and not an IP address.";
+    TRACES "E072" "bad trace settings"
+        "`traces.endpoint` is a URL with https, or with http, without user name; with https the certificate is verified, so the host is a name and not an IP address. `traces.headers` are one line each, and none that Frontgate writes itself (`Host`, `Content-Type`, `Content-Length` …).";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"
@@ -196,6 +198,8 @@ codes! {
         "A `redirect` or `respond` with conditions is on https alone, the default, and another rule of the same host and path is on plain http too: there the conditions are not asked. A `deny` is on both by default.";
     PLAIN_WEBHOOK "W030" "events travel unencrypted"
         "The webhook is http and leads to another machine. Events tell names of servers, farms and administrators to anyone on the way.";
+    PLAIN_TRACES "W031" "traces travel unencrypted"
+        "`traces.endpoint` is http and leads to another machine. Spans tell clients, paths and servers to anyone on the way, and `traces.headers` what signs in to the collector.";
 }
 
 /// The reference page, in Markdown.

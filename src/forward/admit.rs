@@ -116,6 +116,7 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Verdict, Answer> {
     let tls = connection.tls.is_some();
     let trusted = &live.site.trusted_proxies;
     ctx.client = Some(guard::client(connection.client, tls, &request.headers, trusted));
+    ctx.begin_trace(&request.headers);
     if request.version == Version::HTTP_2 {
         let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
         let limits = HeadLimits::from(&live.site.limits);

@@ -54,6 +54,7 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
         peer.options.read_timeout = Some(timeout);
         peer.options.write_timeout = Some(timeout);
     }
+    ctx.begin_attempt(&server, address, https);
     Ok(Box::new(peer))
 }
 
@@ -82,6 +83,7 @@ fn fail(ctx: &mut Ctx, reason: Reason) -> Box<Error> {
 /// Connecting failed, so nothing was sent: the next address of this server, or the next server.
 pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
     ctx.reason = Some(connect_reason(error.etype()));
+    ctx.attempt_broke();
     let (Some(farm), Some(server)) = (ctx.farm.clone(), ctx.server.clone()) else { return error };
     log::debug!(
         "farm {}: server {}: {} ({})",

@@ -38,4 +38,5 @@ mod rules;
 mod stop;
 mod streams;
 mod tls;
+mod traces;
 mod windows;
