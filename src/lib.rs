@@ -15,6 +15,7 @@ pub mod lab;
 pub mod listen;
 pub mod observe;
 pub mod pin;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod route;
 pub mod runtime;

@@ -184,6 +184,12 @@ impl Ctx {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
             self.close |= holds.connected(&farm.spec().name, reused, fd);
         }
+        let names = |farm: &Arc<Farm>| farm.spec().forward.proxy_protocol.is_some();
+        if let (Some(connection), false) = (&self.connection, reused)
+            && self.farm.as_ref().is_some_and(names)
+        {
+            connection.owns(fd);
+        }
         self.reused = Some(reused);
         self.sent = Some(Instant::now());
         self.reason = None;

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use std::{
 use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 
-use super::{Admitted, Arr};
+use super::{Admitted, Arr, Handle};
 use crate::site::{Certificate, Listener};
 
 /// One client connection, shared by everything that serves it.
@@ -23,14 +23,16 @@ pub struct Connection {
     pub id: u64,
     /// The listener that accepted it, as it was then.
     pub listener: Arc<Listener>,
-    /// The client.
+    /// The client: the peer, or whom a PROXY header named.
     pub client: SocketAddr,
+    /// The balancer whose PROXY header named the client.
+    pub sender: Option<SocketAddr>,
     /// The client's address as servers are told it.
     pub client_value: HeaderValue,
     arr: OnceLock<Arr>,
     /// The port the client connected to, as it sees it.
     pub port_value: HeaderValue,
-    /// The address the client connected to.
+    /// The address the client connected to, the balancer's where one passed it through.
     pub local: SocketAddr,
     /// TLS facts; `None` on a plain listener.
     pub tls: Option<ConnectionTls>,
@@ -50,6 +52,28 @@ pub struct Connection {
     pub owner: OnceLock<IpAddr>,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
+    servers: Mutex<Servers>,
+}
+
+/// Server connections of one client alone.
+#[derive(Debug, Default)]
+struct Servers(Vec<Handle>);
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Handle::shut_down);
+    }
+}
+
+/// The two ends of a client connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client.
+    pub client: SocketAddr,
+    /// The address that it connected to.
+    pub local: SocketAddr,
+    /// The balancer that told both, if one did.
+    pub sender: Option<SocketAddr>,
 }
 
 /// TLS facts of a client connection.
@@ -71,14 +95,14 @@ impl Connection {
     /// A new connection with an identity of its own.
     pub fn new(
         listener: Arc<Listener>,
-        client: SocketAddr,
-        local: SocketAddr,
+        ends: Ends,
         tls: Option<ConnectionTls>,
         stopping: ShutdownWatch,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let Ends { client, local, sender } = ends;
         let client_value = client.ip().to_canonical().to_string();
         // An address is always a good value.
         let client_value = HeaderValue::from_str(&client_value)
@@ -88,6 +112,7 @@ impl Connection {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             listener,
             client,
+            sender,
             client_value,
             arr: OnceLock::new(),
             port_value,
@@ -101,6 +126,7 @@ impl Connection {
             framing_broken: AtomicBool::new(false),
             owner: OnceLock::new(),
             pinned: AtomicBool::new(false),
+            servers: Mutex::default(),
         }
     }
 
@@ -113,6 +139,22 @@ impl Connection {
     pub fn release(&self) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(kept);
+        drop(std::mem::take(&mut *self.servers()));
+    }
+
+    /// A server connection was made that names this client: nobody else can use it, so it ends
+    /// with this one.
+    pub fn owns(&self, server: RawFd) {
+        let Some(server) = Handle::of(server) else { return };
+        let Servers(all) = &mut *self.servers();
+        if all.len() == all.capacity() {
+            all.retain(|server| !server.hung_up());
+        }
+        all.push(server);
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server name the client asked for in TLS.
