@@ -217,7 +217,8 @@ fn lint_host(
 
 fn lint_reach(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mut Findings) {
     // With proxies in front, a listener has both schemes.
-    if !site.trusted_proxies.is_empty() {
+    let proxied = site.listeners.iter().any(|listener| listener.proxy_protocol.is_some());
+    if !site.trusted_proxies.is_empty() || proxied {
         return;
     }
     let known = |name: &Arc<str>| site.listeners.iter().any(|listener| listener.name == *name);

@@ -118,7 +118,8 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Verdict, Answer> {
     // through it: the client that it named has to be a trusted proxy itself.
     // Test: a_balancer_does_not_vouch_for_header_fields
     let trusted = &live.site.trusted_proxies;
-    ctx.client = Some(guard::client(connection.client, tls, &request.headers, trusted));
+    ctx.client =
+        Some(guard::client(connection.client, connection.https, &request.headers, trusted));
     if request.version == Version::HTTP_2 {
         let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
         let limits = HeadLimits::from(&live.site.limits);

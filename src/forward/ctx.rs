@@ -125,7 +125,7 @@ impl Ctx {
 
     /// Whether the client speaks https, to us or to a trusted proxy.
     pub(super) fn https(&self) -> bool {
-        let here = || self.connection.as_ref().is_some_and(|c| c.tls.is_some());
+        let here = || self.connection.as_ref().is_some_and(|c| c.https);
         self.client.as_ref().map_or_else(here, |client| client.https)
     }
 

@@ -98,7 +98,7 @@ fn named(ctx: &Ctx) -> Told {
     let Some(connection) = &ctx.connection else { return Told::Itself };
     let port = ctx.client.as_ref().map_or(Some(connection.client.port()), |client| client.port);
     let source = SocketAddr::new(ctx.source(), port.unwrap_or(0));
-    Told::Client { source, destination: connection.local }
+    Told::Client { source, destination: connection.local, tls: false }
 }
 
 fn fail(ctx: &mut Ctx, reason: Reason) -> Box<Error> {

@@ -34,6 +34,8 @@ pub struct Connection {
     pub port_value: HeaderValue,
     /// The address the client connected to, the balancer's where one passed it through.
     pub local: SocketAddr,
+    /// Whether the client speaks https: to us, or to the balancer.
+    pub https: bool,
     /// TLS facts; `None` on a plain listener.
     pub tls: Option<ConnectionTls>,
     /// A 101 was sent: bytes pass through from now on.
@@ -74,6 +76,8 @@ pub struct Ends {
     pub local: SocketAddr,
     /// The balancer that told both, if one did.
     pub sender: Option<SocketAddr>,
+    /// Whether TLS with the client ends there.
+    pub tls: bool,
 }
 
 /// TLS facts of a client connection.
@@ -102,7 +106,7 @@ impl Connection {
         fd: RawFd,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let Ends { client, local, sender } = ends;
+        let Ends { client, local, sender, tls: tls_before } = ends;
         let client_value = client.ip().to_canonical().to_string();
         // An address is always a good value.
         let client_value = HeaderValue::from_str(&client_value)
@@ -117,6 +121,7 @@ impl Connection {
             arr: OnceLock::new(),
             port_value,
             local,
+            https: tls_before || tls.is_some(),
             tls,
             stopping,
             _admitted: admitted,

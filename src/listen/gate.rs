@@ -350,7 +350,7 @@ mod tests {
         let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
         let (_, stopping) = tokio::sync::watch::channel(false);
         let listener = Arc::new(listener);
-        let ends = Ends { client: address, local: address, sender: None };
+        let ends = Ends { client: address, local: address, sender: None, tls: false };
         Arc::new(Connection::new(listener, ends, None, stopping, admitted, -1))
     }
 

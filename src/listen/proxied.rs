@@ -86,14 +86,14 @@ pub(super) async fn open(
         false => Opening::Refused(reason::PROXY_HEADER_TIMEOUT),
     });
     match opening {
-        Opening::Told(Some(Told::Client { source, destination })) => {
+        Opening::Told(Some(Told::Client { source, destination, tls })) => {
             // SECURITY: one client cannot take every connection through a balancer either.
             // Test: one_client_behind_a_balancer_cannot_take_all
             if !admitted.moves_to(source.ip(), limits.connections_per_source) {
                 return Err(Unserved::TooMany(source));
             }
             let sender = Some(ends.client);
-            Ok((Ends { client: source, local: destination, sender }, bytes))
+            Ok((Ends { client: source, local: destination, sender, tls }, bytes))
         }
         Opening::Told(_) => Ok((ends, bytes)),
         Opening::Gone => Err(Unserved::Silently),
@@ -139,7 +139,7 @@ mod tests {
 
     fn client() -> Told {
         let (source, destination) = (([192, 0, 2, 7], 4711).into(), ([10, 0, 0, 1], 443).into());
-        Told::Client { source, destination }
+        Told::Client { source, destination, tls: false }
     }
 
     /// What is made of these pieces, and what is left for whoever comes next.

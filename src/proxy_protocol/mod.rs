@@ -48,6 +48,8 @@ pub enum Told {
         source: SocketAddr,
         /// Where it connected to.
         destination: SocketAddr,
+        /// Whether TLS with it ends at the sender. It is read and not written.
+        tls: bool,
     },
 }
 
@@ -121,7 +123,7 @@ pub fn read(bytes: &[u8]) -> Result<Read, Fault> {
 pub fn write(version: Version, told: Told) -> Vec<u8> {
     let ends = match told {
         Told::Itself => None,
-        Told::Client { source, destination } => Some(alike(source, destination)),
+        Told::Client { source, destination, .. } => Some(alike(source, destination)),
     };
     match version {
         Version::V1 => v1::write(ends),

@@ -9,7 +9,7 @@ fn end(text: &str) -> SocketAddr {
 }
 
 fn client(source: &str, destination: &str) -> Told {
-    Told::Client { source: end(source), destination: end(destination) }
+    Told::Client { source: end(source), destination: end(destination), tls: false }
 }
 
 /// A header of version 2 with this command, family and rest.
@@ -108,6 +108,8 @@ fn lines_that_are_none() {
 #[test]
 fn headers_of_version_2() {
     let known = client("192.0.2.7:4711", "10.0.0.1:443");
+    let Told::Client { source, destination, .. } = known else { unreachable!() };
+    let ends_tls = Told::Client { source, destination, tls: true };
     let mut v6 = Vec::new();
     for ip in ["2001:db8::7", "::1"] {
         v6.extend(ip.parse::<std::net::Ipv6Addr>().unwrap().octets());
@@ -126,10 +128,12 @@ fn headers_of_version_2() {
     for (header, told) in [
         (with(&[]), known),
         (v2(0x21, 0x21, &v6), client("[2001:db8::7]:1", "[::1]:0")),
-        (with(&tlvs), known),
+        (with(&tlvs), ends_tls),
+        (with(&tlv(0x20, &[1, 0, 0, 0, 1])), ends_tls),
+        (with(&tlv(0x20, &[0xfe, 0, 0, 0, 0])), known),
         (summed(with(&tlv(3, &[0; 4]))), known),
-        (summed(with(&[tlv(3, &[0; 4]), tlvs.clone()].concat())), known),
-        (summed(with(&[tlvs, tlv(3, &[0; 4])].concat())), known),
+        (summed(with(&[tlv(3, &[0; 4]), tlvs.clone()].concat())), ends_tls),
+        (summed(with(&[tlvs, tlv(3, &[0; 4])].concat())), ends_tls),
         // LOCAL: the rest is skipped, whatever it is.
         (v2(0x20, 0, &[]), Told::Itself),
         (v2(0x20, 0x11, &V4), Told::Itself),
@@ -165,6 +169,8 @@ fn headers_that_are_none() {
         (with(&[4, 0, 1]), Fault::Tlv),
         (with(&[4, 0xff, 0xff, 0]), Fault::Tlv),
         (with(&tlv(3, &[0; 3])), Fault::Tlv),
+        (with(&tlv(0x20, &[1, 0, 0, 0])), Fault::Tlv),
+        (with(&tlv(0x20, &[1, 0, 0, 0, 0]).repeat(2)), Fault::Tlv),
         (with(&[tlv(3, &[0; 4]), tlv(3, &[0; 4])].concat()), Fault::Tlv),
         (with(&tlv(3, &[0; 4])), Fault::Checksum),
     ] {
@@ -225,10 +231,12 @@ fn ends() -> impl Strategy<Value = Told> {
     let v4 = any::<([u8; 4], u16, [u8; 4], u16)>().prop_map(|(a, p, b, q)| Told::Client {
         source: (a, p).into(),
         destination: (b, q).into(),
+        tls: false,
     });
     let v6 = any::<([u16; 8], u16, [u16; 8], u16)>().prop_map(|(a, p, b, q)| Told::Client {
         source: (a, p).into(),
         destination: (b, q).into(),
+        tls: false,
     });
     prop_oneof![v4, v6, Just(Told::Itself)]
 }
@@ -270,7 +278,11 @@ proptest! {
             let Ok(Read::Whole(back, read)) = read(&all) else { panic!("{all:?}") };
             prop_assert_eq!(read, length);
             match (told, back) {
-                (Told::Client { source, destination }, Told::Client { source: s, destination: d }) => {
+                (
+                    Told::Client { source, destination, .. },
+                    Told::Client { source: s, destination: d, tls },
+                ) => {
+                    prop_assert!(!tls);
                     let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port());
                     prop_assert_eq!((plain(source), plain(destination)), (plain(s), plain(d)));
                 }

@@ -42,7 +42,7 @@ fn line(text: &str) -> Option<Told> {
     };
     let source = SocketAddr::new(source, port(word()?)?);
     let destination = SocketAddr::new(destination, port(word()?)?);
-    word().is_none().then_some(Told::Client { source, destination })
+    word().is_none().then_some(Told::Client { source, destination, tls: false })
 }
 
 fn ip<A: FromStr + Into<IpAddr>>(text: &str) -> Option<IpAddr> {

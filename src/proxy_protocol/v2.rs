@@ -12,6 +12,7 @@ const VERSION: u8 = 2;
 const LOCAL: u8 = 0;
 const PROXY: u8 = 1;
 const CRC32C: u8 = 0x03;
+const SSL: u8 = 0x20;
 
 /// Reads a header whose signature has been seen, as far as it is there. What each byte forbids is
 /// told as soon as it is there.
@@ -44,8 +45,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Fault> {
     let told = match ends {
         None => Told::Itself,
         Some(ends) => {
-            check(header, ends.end())?;
-            ends.read(header).ok_or(Fault::Addresses)?
+            let tls = check(header, ends.end())?;
+            let (source, destination) = ends.read(header).ok_or(Fault::Addresses)?;
+            Told::Client { source, destination, tls }
         }
     };
     Ok(Read::Whole(told, length))
@@ -82,17 +84,15 @@ impl Ends {
         FIXED + 2 * (address + 2)
     }
 
-    fn read(self, header: &[u8]) -> Option<Told> {
+    fn read(self, header: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
         let mut rest = header.get(FIXED..self.end())?;
         let (source, destination) = match self {
             Self::V4 => (address::<4>(&mut rest)?, address::<4>(&mut rest)?),
             Self::V6 => (address::<16>(&mut rest)?, address::<16>(&mut rest)?),
         };
         let (from, to) = (take(&mut rest)?, take(&mut rest)?);
-        Some(Told::Client {
-            source: SocketAddr::new(source, u16::from_be_bytes(from)),
-            destination: SocketAddr::new(destination, u16::from_be_bytes(to)),
-        })
+        let (from, to) = (u16::from_be_bytes(from), u16::from_be_bytes(to));
+        Some((SocketAddr::new(source, from), SocketAddr::new(destination, to)))
     }
 }
 
@@ -109,11 +109,14 @@ where
     Some(take::<N>(rest)?.into())
 }
 
-/// Walks over the TLVs. They have to fill the header exactly, and a checksum has to be right; the
-/// rest (names, TLS of the client, cloud providers' own) is nothing that anything is decided by.
-fn check(header: &[u8], begin: usize) -> Result<(), Fault> {
+/// Walks over the TLVs and tells whether the client speaks TLS to the sender. They have to fill the
+/// header exactly, and a checksum has to be right; the rest (names, numbers, cloud providers' own)
+/// is nothing that anything is decided by.
+fn check(header: &[u8], begin: usize) -> Result<bool, Fault> {
+    /// `PP2_CLIENT_SSL`; behind it stand four bytes of another verdict, and TLVs of its own.
+    const CLIENT_TLS: u8 = 1;
     let mut at = begin;
-    let mut checksum = None;
+    let (mut checksum, mut tls) = (None, None);
     while at < header.len() {
         let Some([kind, high, low]) = header.get(at..at + 3) else { return Err(Fault::Tlv) };
         let value = at + 3;
@@ -126,11 +129,18 @@ fn check(header: &[u8], begin: usize) -> Result<(), Fault> {
                 return Err(Fault::Tlv);
             }
         }
+        if *kind == SSL {
+            let [client, _, _, _, _, ..] = bytes else { return Err(Fault::Tlv) };
+            if tls.replace(client & CLIENT_TLS != 0).is_some() {
+                return Err(Fault::Tlv);
+            }
+        }
     }
-    let Some((value, sum)) = checksum else { return Ok(()) };
+    let tls = tls.unwrap_or(false);
+    let Some((value, sum)) = checksum else { return Ok(tls) };
     let (before, after) = (header.iter().take(value), header.iter().skip(value + 4));
     let right = crc32c(before.chain(&[0; 4]).chain(after));
-    if right == sum { Ok(()) } else { Err(Fault::Checksum) }
+    if right == sum { Ok(tls) } else { Err(Fault::Checksum) }
 }
 
 /// The header for these two ends, of one family.
