@@ -1,29 +1,14 @@
-//! The checksum of version 2: CRC-32C (RFC 4960 appendix B).
+//! The checksum of version 2: CRC-32C (RFC 4960 appendix B). Bit by bit: one header a connection,
+//! if any, is not worth a table.
 
-const TABLE: [u32; 256] = table();
-
-const fn table() -> [u32; 256] {
-    const REVERSED_POLYNOMIAL: u32 = 0x82f6_3b78;
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ (REVERSED_POLYNOMIAL & (crc & 1).wrapping_neg());
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
-}
+const REVERSED_POLYNOMIAL: u32 = 0x82f6_3b78;
 
 /// Of all the bytes, one after the other.
 pub(super) fn crc32c<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u32 {
     !bytes.into_iter().fold(!0, |crc: u32, byte| {
-        let index = usize::from(crc as u8 ^ byte);
-        (crc >> 8) ^ TABLE.get(index).copied().unwrap_or_default()
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (REVERSED_POLYNOMIAL & (crc & 1).wrapping_neg())
+        })
     })
 }
 

@@ -336,3 +336,35 @@ fn a_balancer_does_not_vouch_for_header_fields() {
     let line = frontgate.access_line("proxy", |l| l["path"] == "/proxy");
     assert_eq!((text(&line, "client"), text(&line, "peer")), ("6.6.6.6", "192.0.2.99:4711"));
 }
+
+#[test]
+fn http2_comes_behind_a_header_too() {
+    let backend = echo();
+    let frontgate = start(&backend, "", ", connection_auth: off");
+    let out = frontgate
+        .curl("meet.contoso.com", "/h2")
+        .args(["--http2", "--haproxy-protocol", "--interface", BALANCER])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let line = frontgate.access_line("HTTP/2", |l| l["path"] == "/h2");
+    assert_eq!((text(&line, "protocol"), text(&line, "client")), ("HTTP/2.0", BALANCER));
+    assert!(text(&line, "peer").starts_with(BALANCER), "curl names itself: {line}");
+}
+
+#[test]
+fn a_reload_holds_for_new_connections() {
+    let backend = echo();
+    let frontgate = start(&backend, "", "");
+    let address = frontgate.address("plain");
+    let mut before = behind(address, header(Version::V1, "192.0.2.7:4711"));
+    assert_eq!(field(&seen(&mut before, "/", &[]), "x-forwarded-for"), Some("192.0.2.7"));
+    let config = std::fs::read_to_string(frontgate.config_path()).unwrap();
+    frontgate.rewrite(&config.replace(BALANCER, "127.0.0.10"));
+    until("the balancer is a stranger", crate::support::SOON, || {
+        let mut client = behind(address, header(Version::V1, "192.0.2.7:4711"));
+        client.try_send("GET / HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n").ok()?;
+        (client.answer(false).status == 400).then_some(())
+    });
+    assert_eq!(field(&seen(&mut before, "/", &[]), "x-forwarded-for"), Some("192.0.2.7"));
+}
