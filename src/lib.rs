@@ -17,6 +17,7 @@ mod lock;
 pub mod observe;
 pub mod pin;
 pub mod post;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod route;
 pub mod runtime;

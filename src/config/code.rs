@@ -187,7 +187,7 @@ codes! {
     NO_LOG_DIRECTORY "W014" "directory of a log file is missing"
         "Frontgate makes the file but not its directory, and does not start without it.";
     EVERYBODY_TRUSTED "W015" "strangers are trusted as proxies"
-        "Whoever comes from `trusted_proxies` says who the client is, and with that whom limits, lists and logs are about. List the addresses of your own proxies only.";
+        "Whoever comes from `trusted_proxies`, or from `from` of a listener's `proxy_protocol`, says who the client is, and with that whom limits, lists and logs are about. List the addresses of your own proxies and balancers only.";
     FOREIGN_HEALTH "W016" "protocol without a health of its own"
         "The path belongs to one protocol of Exchange, its farm to another one. Exchange takes each protocol of a server out of service on its own: requests then go on to a server that cannot answer them, or stay away from one that could.";
     NOTHING_KEPT "W017" "nothing survives a restart"
@@ -200,6 +200,8 @@ codes! {
         "The webhook is http and leads to another machine. Events tell names of servers, farms and administrators to anyone on the way.";
     PLAIN_TRACES "W031" "traces travel unencrypted"
         "`traces.endpoint` is http and leads to another machine. Spans tell clients, paths and servers to anyone on the way, and `traces.headers` what signs in to the collector.";
+    HEADER_DIFFERS "W033" "server gets connections with and without PROXY header"
+        "Two farms reach the same port of the same server, one with `forward: { proxy_protocol }` and one without. A port that expects the header refuses connections without it, and one that does not takes it for a malformed request.";
 }
 
 /// The reference page, in Markdown.

@@ -129,7 +129,7 @@ impl Ctx {
 
     /// Whether the client speaks https, to us or to a trusted proxy.
     pub(super) fn https(&self) -> bool {
-        let here = || self.connection.as_ref().is_some_and(|c| c.tls.is_some());
+        let here = || self.connection.as_ref().is_some_and(|c| c.https);
         self.client.as_ref().map_or_else(here, |client| client.https)
     }
 
@@ -190,6 +190,12 @@ impl Ctx {
     pub(super) fn connected(&mut self, reused: bool, fd: RawFd, at: Option<IpAddr>) {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
             self.close |= holds.connected(&farm.spec().name, reused, fd, at);
+        }
+        let names = |farm: &Arc<Farm>| farm.spec().forward.proxy_protocol.is_some();
+        if let (Some(connection), false) = (&self.connection, reused)
+            && self.farm.as_ref().is_some_and(names)
+        {
+            connection.owns(fd);
         }
         self.reused = Some(reused);
         self.sent = Some(Instant::now());

@@ -26,7 +26,8 @@ use tokio::{
 };
 
 use super::{
-    Admitted, Connection, Connections, PerListener, Settings, View, http1, http2,
+    Admitted, Connection, Connections, Ends, PerListener, Refusal, Settings, View, http1, http2,
+    proxied::{self, Unserved},
     socket::Socket,
     tls::{self, Facts},
 };
@@ -177,13 +178,13 @@ where
 }
 
 async fn serve<SV>(
-    tcp: TcpStream,
-    client: SocketAddr,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
     settings: &Settings,
     proxy: &Arc<HttpProxy<SV>>,
     view: &Arc<dyn View>,
     shutdown: ShutdownWatch,
-    admitted: Admitted,
+    mut admitted: Admitted,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
@@ -193,19 +194,31 @@ async fn serve<SV>(
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
     let Ok(local) = tcp.local_addr() else { return };
     let fd = tcp.as_raw_fd();
-    let socket = Socket::new(tcp, client);
     let listener = settings.listener.clone();
+    let mut stopping = shutdown.clone();
+    let ends = Ends { client: peer, local, sender: None, tls: false };
+    let opened = proxied::open(&mut tcp, ends, settings, &mut admitted, &mut stopping).await;
+    let (ends, read) = match opened {
+        Ok(opened) => opened,
+        Err(Unserved::Silently) => return,
+        Err(Unserved::TooMany(client)) => return admitted.told_refused(&listener.name, client),
+        Err(Unserved::Refused(reason, started)) => {
+            let connection = Connection::new(listener, ends, None, shutdown, admitted, fd);
+            let (connection, head) = (&connection, &b""[..]);
+            return view.refused(&Refusal { connection, started, head, reason, sent: 0 });
+        }
+    };
+    let client = ends.client;
+    let socket = Socket::new(tcp, client, read);
     let Some(acceptor) = &settings.acceptor else {
-        let stopping = shutdown.clone();
-        let connection = Connection::new(listener, client, local, None, stopping, admitted, fd);
+        let connection = Connection::new(listener, ends, None, stopping, admitted, fd);
         let connection = Arc::new(connection);
         return http1::serve(Box::new(socket), connection, proxy, &**view, shutdown).await;
     };
     let deadline = settings.site_limits.tls_handshake;
     let name = listener.name.clone();
-    let facts = Facts::new(listener, client, local, shutdown.clone(), admitted, fd);
+    let facts = Facts::new(listener, ends, shutdown.clone(), admitted, fd);
     let handshake = tls::handshake(acceptor, socket, facts);
-    let mut stopping = shutdown.clone();
     let shaken = tokio::select! {
         biased;
         shaken = timeout(deadline, handshake) => shaken,
@@ -234,7 +247,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_bound_and_never_accepts_gives_its_address_back() {
         let bound = |address| {
-            Bound::new(Arc::new(Listener { name: "a".into(), address, public_port: 80, tls: None }))
+            Bound::new(Arc::new(Listener {
+                name: "a".into(),
+                address,
+                public_port: 80,
+                tls: None,
+                proxy_protocol: None,
+            }))
         };
         let first = bound(([127, 0, 0, 1], 0).into()).unwrap();
         let address = first.address;

@@ -332,16 +332,26 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::{listen::Connections, site::Listener};
+    use crate::{
+        listen::{Connections, Ends},
+        site::Listener,
+    };
 
     fn connection() -> Arc<Connection> {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
-        let listener = Listener { name: "test".into(), address, public_port: 80, tls: None };
+        let listener = Listener {
+            name: "test".into(),
+            address,
+            public_port: 80,
+            tls: None,
+            proxy_protocol: None,
+        };
         let all = Arc::new(Connections::default());
         let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
         let (_, stopping) = tokio::sync::watch::channel(false);
         let listener = Arc::new(listener);
-        Arc::new(Connection::new(listener, address, address, None, stopping, admitted, -1))
+        let ends = Ends { client: address, local: address, sender: None, tls: false };
+        Arc::new(Connection::new(listener, ends, None, stopping, admitted, -1))
     }
 
     #[tokio::test(start_paused = true)]

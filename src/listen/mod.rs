@@ -14,6 +14,7 @@ mod gate;
 mod handle;
 mod http1;
 mod http2;
+mod proxied;
 mod socket;
 mod tls;
 
@@ -23,7 +24,7 @@ pub use accept::{Bound, Running, bind, start};
 pub use arr::Arr;
 use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;
-pub use connection::{Connection, ConnectionTls};
+pub use connection::{Connection, ConnectionTls, Ends};
 pub use count::{Admitted, Connections, PerListener};
 pub use handle::Handle;
 pub use http1::{Arrival, Refusal};

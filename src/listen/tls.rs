@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    net::SocketAddr,
     os::fd::RawFd,
     sync::{Arc, LazyLock, Mutex, OnceLock},
 };
@@ -24,7 +23,7 @@ use pingora::{
     tls::ext,
 };
 
-use super::{Admitted, Connection, View, connection::ConnectionTls, socket::Socket};
+use super::{Admitted, Connection, Ends, View, connection::ConnectionTls, socket::Socket};
 use crate::site::{Certificate, Listener, ListenerTls, TlsVersion};
 
 use crate::lock::lock;
@@ -82,8 +81,7 @@ pub(super) async fn handshake(
 /// `Arc<Connection>`, which is how requests of an HTTP/2 connection find it.
 pub(super) struct Facts {
     listener: Arc<Listener>,
-    client: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     stopping: ShutdownWatch,
     admitted: Mutex<Option<Admitted>>,
     fd: RawFd,
@@ -93,14 +91,13 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn new(
         listener: Arc<Listener>,
-        client: SocketAddr,
-        local: SocketAddr,
+        ends: Ends,
         stopping: ShutdownWatch,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {
         let (admitted, connection) = (Mutex::new(Some(admitted)), OnceLock::new());
-        Self { listener, client, local, stopping, admitted, fd, connection }
+        Self { listener, ends, stopping, admitted, fd, connection }
     }
 }
 
@@ -119,10 +116,8 @@ impl TlsAccept for Facts {
         };
         let admitted = lock(&self.admitted).take()?;
         let (listener, stopping) = (self.listener.clone(), self.stopping.clone());
-        let (client, local) = (self.client, self.local);
-        let fd = self.fd;
         let connection =
-            Connection::new(listener, client, local, Some(tls), stopping, admitted, fd);
+            Connection::new(listener, self.ends, Some(tls), stopping, admitted, self.fd);
         let connection = self.connection.get_or_init(|| Arc::new(connection));
         Some(Arc::new(connection.clone()))
     }

@@ -26,7 +26,7 @@ pub use farm::{
     Address, Affinity, Balance, Bridge, Check, ConnectionAuth, Farm, Forward, ForwardStyle,
     HashKey, Passive, Ports, Probe, Queue, Server, ServerTls, Verify,
 };
-pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
+pub use listener::{Certificate, Listener, ListenerTls, ProxyProtocol, TlsVersion};
 pub use receivers::Receivers;
 pub use rule::{Action, HostPattern, Page, PathPattern, Redirect, Respond, Rule, Schemes};
 pub use template::{Field, FieldValue, HeaderChanges, Part, Rewrite, Template};

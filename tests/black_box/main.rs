@@ -31,6 +31,8 @@ mod nginx;
 mod openapi;
 mod passive;
 mod pins;
+mod proxy_protocol;
+mod proxy_protocol_out;
 mod publish;
 mod reload;
 mod rewrite_host;

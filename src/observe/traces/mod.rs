@@ -12,7 +12,7 @@ mod trace;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -30,7 +30,7 @@ pub use self::{
     span::Seen,
     trace::{Target, Trace},
 };
-use crate::site;
+use crate::{lock::lock, site};
 
 /// Requests whose spans may wait for the collector. What a client sends is cut in each of them, so
 /// that they take 10 MiB as a rule and 70 MiB at the very most.
@@ -112,7 +112,7 @@ impl Traces {
     /// Sends what is queued, but not for long: for the end of the program.
     pub async fn finish(&self, patience: Duration) {
         self.orders.send_modify(|orders| orders.closing = true);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = lock(&self.task).take();
         let Some(mut task) = task else { return };
         if timeout(patience, &mut task).await.is_err() {
             task.abort();
