@@ -17,6 +17,9 @@ use crate::lock::lock;
 pub(super) const QUEUE: usize = 8 * 1024 * 1024;
 /// Bytes written in one go.
 const CHUNK: usize = 64 * 1024;
+/// How long the writer gathers lines after it had nothing to do: waking it for every line costs a
+/// request more than the line itself.
+const GATHER: Duration = Duration::from_millis(10);
 /// Between two reports of trouble.
 const REPORT: Duration = Duration::from_secs(60);
 
@@ -289,6 +292,10 @@ impl Shared {
             }
             state.idle = true;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if !state.idle && !state.closed && state.generation == generation {
+                let more = self.wake.wait_timeout(state, GATHER);
+                (state, _) = more.unwrap_or_else(PoisonError::into_inner);
+            }
         }
         let mut size = 0;
         while size < CHUNK
