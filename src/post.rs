@@ -52,14 +52,11 @@ pub struct Answer {
 /// # Errors
 /// No status came: the text says why.
 pub async fn post(connector: &TransportConnector, post: &Post<'_>) -> Result<Answer, String> {
-    let (mut session, status) = match timeout(PATIENCE, exchange(connector, post)).await {
+    let (session, status) = match timeout(PATIENCE, exchange(connector, post)).await {
         Ok(exchanged) => exchanged?,
         Err(_) => return Err(format!("no answer in {PATIENCE:?}")),
     };
-    let mut body = Vec::new();
-    let _ = timeout(BODY_PATIENCE, read(&mut session, post.wanted, &mut body)).await;
-    session.shutdown().await;
-    Ok(Answer { status, body })
+    Ok(Answer { status, body: end(session, post.wanted).await })
 }
 
 /// How long to wait before attempt `attempt + 2`: 1, 2, 4 … seconds, up to a minute.
@@ -123,17 +120,114 @@ async fn converse(session: &mut HttpSession, post: &Post<'_>) -> pingora::Result
     }
 }
 
+/// What comes of the body, and the end of the connection: a receiver that reads no more takes no
+/// farewell of TLS either, and must not hold up what is posted next.
+async fn end(mut session: HttpSession, wanted: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    let ending = async {
+        read(&mut session, wanted, &mut body).await;
+        session.shutdown().await;
+    };
+    let _ = timeout(BODY_PATIENCE, ending).await;
+    body.truncate(wanted);
+    body
+}
+
 async fn read(session: &mut HttpSession, wanted: usize, body: &mut Vec<u8>) {
     while body.len() < wanted {
         let Ok(Some(chunk)) = session.read_body_bytes().await else { break };
         body.extend_from_slice(&chunk);
     }
-    body.truncate(wanted);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Result,
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll},
+    };
+
+    use pingora::protocols::{
+        GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+        TimingDigest, UniqueID, UniqueIDType, raw_connect::ProxyDigest,
+    };
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
     use super::*;
+
+    /// A connection whose other end has said everything, and takes nothing more.
+    #[derive(Debug)]
+    struct Deaf(&'static [u8]);
+
+    impl AsyncRead for Deaf {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<Result<()>> {
+            into.put_slice(std::mem::take(&mut self.0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Deaf {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Shutdown for Deaf {
+        async fn shutdown(&mut self) {
+            std::future::pending().await
+        }
+    }
+
+    impl UniqueID for Deaf {
+        fn id(&self) -> UniqueIDType {
+            0
+        }
+    }
+
+    impl GetTimingDigest for Deaf {
+        fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+            Vec::new()
+        }
+    }
+
+    impl GetProxyDigest for Deaf {
+        fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+            None
+        }
+    }
+
+    impl GetSocketDigest for Deaf {
+        fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+            None
+        }
+    }
+
+    impl Ssl for Deaf {}
+    impl Peek for Deaf {}
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_takes_no_farewell_is_left() {
+        let said = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood";
+        let mut session = HttpSession::new(Box::new(Deaf(said)));
+        session.read_response().await.unwrap();
+        let ended = timeout(Duration::from_secs(60), end(session, 3)).await;
+        assert_eq!(ended.unwrap(), b"goo");
+    }
 
     #[test]
     fn pauses_grow_to_a_minute() {
