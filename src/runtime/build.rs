@@ -11,6 +11,7 @@ use boring::ssl::SslAcceptor;
 use pingora::{apps::HttpServerOptions, proxy::HttpProxy, server::configuration::ServerConf};
 use tokio::time::timeout;
 
+use super::fixed::Fixed;
 use crate::{
     farm::Farms,
     forward::{Current, Forward, Live, refused},
@@ -129,19 +130,11 @@ impl Builder {
     }
 }
 
-/// Server connections that one client connection may leave in the pool, besides its counted pins:
-/// shared ones, and those of farms that only offered a sign-in.
-const UNCOUNTED: usize = 4;
-
-/// Pingora's proxy around `current`. Its pool is sized once, here: also every client connection
-/// without a sign-in must find room, or anonymous traffic puts signed-in connections out.
-/// Test: anonymous_clients_do_not_put_out_a_sign_in
+/// Pingora's proxy around `current`. Its pool is sized once, here.
 pub(super) fn proxy(site: &Site, current: &Arc<Current>) -> Arc<HttpProxy<Forward>> {
-    let limits = &site.limits;
-    let pool = limits.pins.saturating_add(limits.connections.saturating_mul(UNCOUNTED));
     let conf = ServerConf {
         threads: site.workers,
-        upstream_keepalive_pool_size: pool,
+        upstream_keepalive_pool_size: Fixed::of(site).pool(),
         max_retries: MAX_TRIES,
         ..ServerConf::default()
     };
