@@ -60,6 +60,8 @@ pub struct Ctx {
     pub(super) suspects: Vec<Arc<Server>>,
     /// Which of the server's addresses is tried.
     pub(super) address: usize,
+    /// An address that was tried because its pin leads there, though DNS no longer lists it.
+    pub(super) unlisted: Option<IpAddr>,
     /// When the first connect began.
     pub(super) connecting: Option<Instant>,
     /// Servers that could not be connected to.
@@ -106,6 +108,7 @@ impl Ctx {
             counted: false,
             suspects: Vec::new(),
             address: 0,
+            unlisted: None,
             connecting: None,
             tried: Tried::default(),
             holds: None,

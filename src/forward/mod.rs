@@ -93,6 +93,7 @@ impl ProxyHttp for Forward {
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        server::connected(ctx, peer, reused)?;
         ctx.connected(reused, fd, peer.address().as_inet().map(|at| at.ip()));
         if let (true, Some(rule)) = (session.is_http2() && !session.is_body_done(), &ctx.rule) {
             listen::body::expect(rule.body_timeout, fd);
@@ -158,21 +159,24 @@ impl ProxyHttp for Forward {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         ctx: &mut Ctx,
         error: Box<Error>,
     ) -> Box<Error> {
-        server::connect_failed(ctx, error)
+        server::connect_failed(ctx, peer, error)
     }
 
     fn error_while_proxy(
         &self,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
+        if server::connected(ctx, peer, reused).is_err() {
+            return server::connect_failed(ctx, peer, error);
+        }
         failure::while_proxying(session, ctx, error, reused)
     }
 

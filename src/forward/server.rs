@@ -9,7 +9,11 @@ use std::{
 };
 
 use http::Method;
-use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
+use pingora::{
+    Error, ErrorType, Result,
+    proxy::Session,
+    upstreams::peer::{HttpPeer, Peer},
+};
 
 use super::{Ctx, place};
 use crate::{
@@ -38,9 +42,13 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
     let addresses = server.addresses();
     let holds = ctx.holds.as_ref();
     let own = holds.and_then(|holds| holds.address(&farm.spec().name, server.name()));
+    let own = own.filter(|(own, _)| ctx.unlisted != Some(*own));
     let Some(address) = address(&addresses, own, ctx.address) else {
         return Err(fail(ctx, reason::NO_SERVER));
     };
+    if !addresses.contains(&address) {
+        ctx.unlisted = Some(address);
+    }
     ctx.connecting.get_or_insert_with(Instant::now);
     let spec = farm.spec();
     let https = farm::uses_tls(spec.bridge, ctx.https());
@@ -65,11 +73,32 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
 }
 
 /// Which of a server's addresses is tried as the `attempt`th: a pin's own first, where its
-/// connection is. A connection to another one would take its place, and end the sign-in.
-fn address(known: &[IpAddr], own: Option<IpAddr>, attempt: usize) -> Option<IpAddr> {
-    let own = own.filter(|own| known.contains(own));
+/// connection is. A connection to another one would take its place, and end the sign-in. As long as
+/// that connection stands, DNS need not list its address any more: there are names that answer with
+/// one of many addresses at a time.
+fn address(known: &[IpAddr], own: Option<(IpAddr, bool)>, attempt: usize) -> Option<IpAddr> {
+    let own = own.filter(|(own, stands)| *stands || known.contains(own)).map(|(own, _)| own);
     let others = known.iter().copied().filter(|ip| Some(*ip) != own);
     own.into_iter().chain(others).nth(attempt).or(own).or(known.first().copied())
+}
+
+fn unlisted(ctx: &Ctx, peer: &HttpPeer) -> bool {
+    ctx.unlisted.is_some() && ctx.unlisted == peer.address().as_inet().map(|at| at.ip())
+}
+
+/// A connection was found or made.
+///
+/// SECURITY: to an address that DNS no longer lists only a connection leads that was there already:
+/// the address may be somebody else's by now. One that went away in this very moment is no reason
+/// to make another.
+///
+/// # Errors
+/// A new connection to such an address; it can be tried again at another one.
+pub(super) fn connected(ctx: &Ctx, peer: &HttpPeer, reused: bool) -> Result<()> {
+    if !reused && unlisted(ctx, peer) {
+        return Error::e_explain(ErrorType::ConnectError, "not an address of this server any more");
+    }
+    Ok(())
 }
 
 /// Which connections of the pool this request may use.
@@ -118,9 +147,14 @@ fn fail(ctx: &mut Ctx, reason: Reason) -> Box<Error> {
 }
 
 /// Connecting failed, so nothing was sent: the next address of this server, or the next server.
-pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+pub(super) fn connect_failed(ctx: &mut Ctx, peer: &HttpPeer, mut error: Box<Error>) -> Box<Error> {
     ctx.reason = Some(connect_reason(error.etype()));
     ctx.attempt_broke();
+    if unlisted(ctx, peer) {
+        // None of its addresses was tried yet.
+        error.set_retry(true);
+        return error;
+    }
     let (Some(farm), Some(server)) = (ctx.farm.clone(), ctx.server.clone()) else { return error };
     log::debug!(
         "farm {}: server {}: {} ({})",
@@ -211,7 +245,21 @@ fn connect_reason(kind: &ErrorType) -> Reason {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{
+        forward::Live, listen::Certificates, observe::metrics::Metrics, route::Table,
+        site::testing::empty,
+    };
+
+    fn ctx() -> Ctx {
+        let site = Arc::new(empty());
+        let (table, certificates) = (Table::new(&site), Certificates::new(&site));
+        let routes = Metrics::default().traffic.follow(&site);
+        let (farms, pins, settings) = (Vec::new(), Arc::default(), Vec::new());
+        Ctx::new(Arc::new(Live { site, table, farms, certificates, pins, settings, routes }))
+    }
 
     #[test]
     fn a_pin_stays_at_the_address_of_its_connection() {
@@ -219,10 +267,27 @@ mod tests {
         let known = [one, two, three];
         let tried = |own| [0, 1, 2, 3].map(|attempt| address(&known, own, attempt).unwrap());
         assert_eq!(tried(None), [one, two, three, one], "in their order");
-        assert_eq!(tried(Some(two)), [two, one, three, two], "the others where it fails");
-        let gone = IpAddr::from([192, 0, 2, 9]);
-        assert_eq!(tried(Some(gone)), [one, two, three, one], "no longer the server's");
-        assert_eq!(address(&[], Some(one), 0), None);
+        for stands in [true, false] {
+            let own = Some((two, stands));
+            assert_eq!(tried(own), [two, one, three, two], "the others where it fails");
+        }
+        let away = IpAddr::from([192, 0, 2, 9]);
+        assert_eq!(tried(Some((away, false))), [one, two, three, one], "no longer the server's");
+        assert_eq!(tried(Some((away, true))), [away, one, two, three], "but its connection is");
+        assert_eq!(address(&[], Some((one, false)), 0), None);
+    }
+
+    #[test]
+    fn only_a_connection_that_stood_leads_to_an_address_that_is_not_listed() {
+        let mut ctx = ctx();
+        let [listed, away] = ["192.0.2.1:443", "192.0.2.9:443"]
+            .map(|at| HttpPeer::new(at.parse::<SocketAddr>().unwrap(), false, String::new()));
+        ctx.unlisted = Some([192, 0, 2, 9].into());
+        assert!(connected(&ctx, &away, true).is_ok() && connected(&ctx, &listed, false).is_ok());
+        assert!(connected(&ctx, &away, false).is_err());
+        // Whether it was refused or could not be made: the server's own addresses are still to come.
+        let error = connect_failed(&mut ctx, &away, Error::new(ErrorType::ConnectRefused));
+        assert!(error.retry() && ctx.address == 0);
     }
 
     #[test]

@@ -65,10 +65,11 @@ impl Holds {
     }
 
     /// Which address of this server the pin's connection leads to. Another one would be another
-    /// connection, and the end of the sign-in.
-    pub fn address(&self, farm: &str, server: &str) -> Option<IpAddr> {
+    /// connection, and the end of the sign-in. And whether that connection still stands.
+    pub fn address(&self, farm: &str, server: &str) -> Option<(IpAddr, bool)> {
         let all = self.lock();
-        all.iter().find(|h| *h.farm == *farm && *h.server.name == *server)?.address
+        let hold = all.iter().find(|h| *h.farm == *farm && *h.server.name == *server)?;
+        Some((hold.address?, hold.socket.is_some_and(|socket| !socket.hung_up())))
     }
 
     /// Whether the pin of a farm has a place in the count.
@@ -226,11 +227,13 @@ mod tests {
         let address = |server: &farm::Server| holds.address("a", server.name());
         choose(one);
         assert_eq!(address(one), None);
-        let (socket, _server) = UnixStream::pair().unwrap();
-        let at = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
-        holds.connected("a", false, socket.as_raw_fd(), at);
+        let (socket, server) = UnixStream::pair().unwrap();
+        let at = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+        holds.connected("a", false, socket.as_raw_fd(), Some(at));
         choose(one);
-        assert_eq!((address(one), address(two)), (at, None));
+        assert_eq!((address(one), address(two)), (Some((at, true)), None));
+        drop(server);
+        assert_eq!(address(one), Some((at, false)), "its server hung up");
         choose(two);
         assert_eq!((address(one), address(two)), (None, None));
     }
