@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use log::warn;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -29,7 +30,8 @@ impl AdminSide {
         Ok(Self { running, context: context.clone(), events: events.clone() })
     }
 
-    /// Moves it to where a new site wants it; where that fails, it is where it was.
+    /// Moves it to where a new site wants it; where that fails, it is where it was. One that was lost
+    /// before and cannot be had again holds up no change that does not concern it.
     pub(super) async fn change(&self, old: &Admin, new: &Admin) -> anyhow::Result<()> {
         let mut running = self.running.clone().lock_owned().await;
         if old == new && !running.is_empty() {
@@ -40,21 +42,27 @@ impl AdminSide {
         // A task of its own: a reload that is given up in the middle, because Frontgate stops,
         // would leave nobody to answer /livez while the last requests end.
         let changing = tokio::spawn(async move {
+            let was_lost = running.is_empty();
             for running in running.drain(..) {
                 running.close().await;
             }
-            let started = admin::start(&new, &context);
-            match started {
-                Ok(started) => *running = started,
-                Err(error) => {
-                    match admin::start(&old, &context) {
-                        Ok(started) => *running = started,
-                        Err(error) => lost(&events, &error),
-                    }
-                    return Err(error);
+            let error = match admin::start(&new, &context) {
+                Ok(started) => {
+                    *running = started;
+                    return Ok(());
                 }
+                Err(error) if was_lost && old == new => {
+                    warn!("the admin side is still lost: {error:#}");
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            match admin::start(&old, &context) {
+                Ok(started) => *running = started,
+                Err(error) if was_lost => warn!("the admin side is still lost: {error:#}"),
+                Err(error) => lost(&events, &error),
             }
-            Ok(())
+            Err(error)
         });
         changing.await.context("the admin side")?
     }
@@ -92,21 +100,25 @@ mod tests {
         store::Store,
     };
 
-    fn admin(hosts: &[&str]) -> Admin {
-        let listen = AdminAddress::Tcp(([127, 0, 0, 1], 0).into());
+    fn admin(listen: AdminAddress, hosts: &[&str]) -> Admin {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
         let token = Token::parse(&"a".repeat(32));
         Admin { hosts, token, ..testing::admin(listen) }
     }
 
-    #[tokio::test]
-    async fn a_change_given_up_in_the_middle_leaves_nobody_without_answer() {
+    fn side(admin: &Admin) -> (AdminSide, Events) {
         let (store, _) = Store::open(Path::new("/dev/null/none"));
         let ready = Arc::new(AtomicBool::new(true));
         let (farms, events) = (Arc::new(Farms::default()), Events::default());
         let context = Arc::new(Context::new(ready, farms, Arc::new(store), events.clone()));
-        let (old, new) = (admin(&[]), admin(&["admin.contoso.com"]));
-        let side = AdminSide::start(&old, &context, &events).unwrap();
+        (AdminSide::start(admin, &context, &events).unwrap(), events)
+    }
+
+    #[tokio::test]
+    async fn a_change_given_up_in_the_middle_leaves_nobody_without_answer() {
+        let listen = || AdminAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let (old, new) = (admin(listen(), &[]), admin(listen(), &["admin.contoso.com"]));
+        let (side, _events) = side(&old);
         // It begins, and is dropped where it waits for the first time.
         let mut change = Box::pin(side.change(&old, &new));
         assert!(change.as_mut().poll(&mut Task::from_waker(Waker::noop())).is_pending());
@@ -114,5 +126,24 @@ mod tests {
         assert!(side.runs().await, "nobody would answer /livez");
         side.close().await;
         assert!(!side.runs().await);
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_is_told_once_and_holds_up_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("run");
+        let at = |name: &str| AdminAddress::Unix(inside.join(name));
+        let (old, new) = (admin(at("old"), &[]), admin(at("new"), &[]));
+        std::fs::create_dir(&inside).unwrap();
+        let (side, events) = side(&old);
+        std::fs::remove_dir_all(&inside).unwrap();
+        assert!(side.change(&old, &new).await.is_err());
+        assert_eq!((side.runs().await, events.latest(9).len()), (false, 1), "lost");
+        assert!(side.change(&old, &old).await.is_ok(), "a change of something else goes on");
+        assert!(side.change(&old, &new).await.is_err(), "what was asked for is not there");
+        assert_eq!((side.runs().await, events.latest(9).len()), (false, 1), "told once");
+        std::fs::create_dir(&inside).unwrap();
+        assert!(side.change(&old, &old).await.is_ok());
+        assert!(side.runs().await);
     }
 }
