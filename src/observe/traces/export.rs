@@ -20,7 +20,7 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Counts, Orders, attributes::resource, report::Report};
+use super::{Counts, Orders, Queued, attributes::resource, report::Report};
 use crate::{
     post::{Answer, Post, pause, post},
     site,
@@ -28,6 +28,9 @@ use crate::{
 
 /// So many spans are posted at a time, and those of one request more.
 const BATCH: usize = 512;
+/// So many bytes of spans are posted at a time, and those of one request more: web servers in front
+/// of collectors take a megabyte as a rule.
+const BYTES: usize = 512 * 1024;
 /// How long a span waits for others at most.
 const EVERY: Duration = Duration::from_secs(5);
 /// Attempts for one batch, with pauses of 1, 2 and 4 seconds between them.
@@ -47,7 +50,7 @@ struct Outcome {
 
 /// Posts what is queued until the queue is closed, or all of it once the program stops.
 pub(super) async fn keep_exporting(
-    mut queue: mpsc::Receiver<Vec<Span>>,
+    mut queue: mpsc::Receiver<Queued>,
     mut orders: watch::Receiver<Orders>,
     counts: Arc<Counts>,
 ) {
@@ -71,16 +74,19 @@ pub(super) async fn keep_exporting(
     }
 }
 
-/// The next batch: what comes within five seconds of its first span, up to 512.
+/// The next batch: what comes within five seconds of its first span, up to 512, or 512 KiB.
 async fn gather(
-    queue: &mut mpsc::Receiver<Vec<Span>>,
+    queue: &mut mpsc::Receiver<Queued>,
     orders: &mut watch::Receiver<Orders>,
 ) -> Option<Vec<Span>> {
-    let mut batch = next(queue, orders).await?;
+    let Queued { spans: mut batch, mut length, .. } = next(queue, orders).await?;
     let deadline = tokio::time::Instant::now() + EVERY;
-    while batch.len() < BATCH {
+    while batch.len() < BATCH && length < BYTES {
         match timeout_at(deadline, next(queue, orders)).await {
-            Ok(Some(more)) => batch.extend(more),
+            Ok(Some(more)) => {
+                batch.extend(more.spans);
+                length += more.length;
+            }
             _ => break,
         }
     }
@@ -89,9 +95,9 @@ async fn gather(
 
 /// The next spans; once the program stops, only those that are there.
 async fn next(
-    queue: &mut mpsc::Receiver<Vec<Span>>,
+    queue: &mut mpsc::Receiver<Queued>,
     orders: &mut watch::Receiver<Orders>,
-) -> Option<Vec<Span>> {
+) -> Option<Queued> {
     tokio::select! {
         biased;
         next = queue.recv() => next,
@@ -149,7 +155,7 @@ async fn send(
         wanted: ANSWER,
     };
     match self::post(connector, &post).await {
-        Ok(answer) => judge(&answer, spans),
+        Ok(answer) => judge(&answer, spans, body.len()),
         Err(why) => Outcome { lost: spans, why: Some(why), again: true },
     }
 }
@@ -167,7 +173,7 @@ fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
 
 /// What an answer means: OTLP says which statuses are worth another attempt, and a collector may
 /// take some spans and reject others.
-fn judge(answer: &Answer, spans: usize) -> Outcome {
+fn judge(answer: &Answer, spans: usize, sent: usize) -> Outcome {
     match answer.status {
         200..=299 => {
             // A body that is cut or something else tells nothing.
@@ -182,6 +188,10 @@ fn judge(answer: &Answer, spans: usize) -> Outcome {
                 }
             }
         }
+        413 => {
+            let why = format!("status 413: it, or what is in front of it, takes no {sent} bytes");
+            Outcome { lost: spans, why: Some(why), again: false }
+        }
         status => Outcome {
             lost: spans,
             why: Some(format!("status {status}")),
@@ -193,11 +203,17 @@ fn judge(answer: &Answer, spans: usize) -> Outcome {
 #[cfg(test)]
 mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
-    fn span() -> Vec<Span> {
-        vec![Span::default()]
+    fn spans(name: String) -> Queued {
+        let spans = vec![Span { name, ..Span::default() }];
+        Queued::new(spans, &Arc::new(Semaphore::new(1024 * 1024))).unwrap()
+    }
+
+    fn span() -> Queued {
+        spans(String::new())
     }
 
     fn answer(status: u16, body: &[u8]) -> Answer {
@@ -208,13 +224,13 @@ mod tests {
     fn an_answer_says_what_arrived() {
         for good in [&b""[..], b"{}", b"\xff\xff"] {
             let all = Outcome { lost: 0, why: None, again: false };
-            assert_eq!(judge(&answer(200, good), 7), all);
+            assert_eq!(judge(&answer(200, good), 7, 42), all);
         }
         let partly = |rejected_spans| {
             let error_message = "too\nold".to_owned();
             let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message });
             let body = ExportTraceServiceResponse { partial_success }.encode_to_vec();
-            judge(&answer(200, &body), 7)
+            judge(&answer(200, &body), 7, 42)
         };
         assert_eq!((partly(0).lost, partly(-1).lost, partly(99).lost), (0, 0, 7));
         let some = partly(3);
@@ -222,9 +238,25 @@ mod tests {
         assert_eq!(some.why.unwrap(), "3 spans rejected: \"too\\nold\"");
         for (status, again) in [(429, true), (503, true), (500, false), (401, false), (302, false)]
         {
-            let outcome = judge(&answer(status, b""), 7);
+            let outcome = judge(&answer(status, b""), 7, 42);
             assert_eq!((outcome.lost, outcome.again), (7, again), "{status}");
         }
+        let outcome = judge(&answer(413, b""), 7, 1_700_000);
+        assert!(!outcome.again && outcome.why.unwrap().contains("1700000 bytes"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_end_where_web_servers_would_refuse_them() {
+        let (to, mut queue) = mpsc::channel(4096);
+        let mut told = watch::Sender::new(Orders::default()).subscribe();
+        let long = "x".repeat(10 * 1024);
+        for _ in 0..100 {
+            to.try_send(spans(long.clone())).unwrap();
+        }
+        let batch = gather(&mut queue, &mut told).await.unwrap();
+        assert_eq!(batch.len(), 52);
+        let sent = request(batch).encoded_len();
+        assert!((BYTES..BYTES + 2 * long.len()).contains(&sent), "{sent}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,9 +19,10 @@ use std::{
 };
 
 use log::warn;
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::{common::v1::KeyValue, trace::v1::Span};
+use prost::Message;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -32,17 +33,32 @@ pub use self::{
 };
 use crate::{lock::lock, site};
 
-/// Requests whose spans may wait for the collector. What a client sends is cut in each of them, so
-/// that they take 10 MiB as a rule and 70 MiB at the very most.
+/// Requests whose spans may wait for the collector: 10 MiB as a rule.
 const QUEUE: usize = 4096;
+/// Bytes that they may take, whatever clients send and however many attempts there were.
+const ROOM: usize = 32 * 1024 * 1024;
+
+/// What an attribute takes besides its text.
+const ATTRIBUTE: usize = size_of::<KeyValue>();
 
 /// Where spans go.
 #[derive(Debug)]
 pub struct Traces {
-    queue: mpsc::Sender<Vec<Span>>,
+    queue: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
     orders: watch::Sender<Orders>,
     counts: Arc<Counts>,
     task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The spans of one request, on their way.
+#[derive(Debug)]
+struct Queued {
+    spans: Vec<Span>,
+    /// How long they are as they are sent.
+    length: usize,
+    /// Their place in memory; free once they have left the queue.
+    _held: OwnedSemaphorePermit,
 }
 
 /// What the task that posts them has to do.
@@ -73,7 +89,7 @@ impl Traces {
         let counts = Arc::<Counts>::default();
         let task = export::keep_exporting(queued, orders.subscribe(), counts.clone());
         let task = Mutex::new(Some(tokio::spawn(task)));
-        Self { queue, orders, counts, task }
+        Self { queue, room: Arc::new(Semaphore::new(ROOM)), orders, counts, task }
     }
 
     /// They go there from now on, also those that wait.
@@ -93,9 +109,12 @@ impl Traces {
         if !trace.sampled() {
             return;
         }
-        match self.queue.try_reserve() {
-            Ok(place) => place.send(span::spans(trace, seen)),
-            Err(_) => self.counts.lost(trace.spans()),
+        let queued = self.queue.try_reserve().ok().and_then(|place| {
+            place.send(Queued::new(span::spans(trace, seen), &self.room)?);
+            Some(())
+        });
+        if queued.is_none() {
+            self.counts.lost(trace.spans());
         }
     }
 
@@ -121,6 +140,17 @@ impl Traces {
     }
 }
 
+impl Queued {
+    /// `None`: there is no room for them.
+    fn new(spans: Vec<Span>, room: &Arc<Semaphore>) -> Option<Self> {
+        let length = spans.iter().map(Message::encoded_len).sum();
+        let parts = |span: &Span| size_of::<Span>() + span.attributes.capacity() * ATTRIBUTE;
+        let size = spans.iter().map(parts).sum::<usize>() + length;
+        let held = room.clone().try_acquire_many_owned(u32::try_from(size).ok()?).ok()?;
+        Some(Self { spans, length, _held: held })
+    }
+}
+
 impl Counts {
     fn lost(&self, spans: usize) {
         self.dropped.fetch_add(spans as u64, Ordering::Relaxed);
@@ -132,7 +162,10 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::{observe::testing::access, site::LogQuery};
+    use crate::{
+        observe::{Access, testing::access},
+        site::LogQuery,
+    };
 
     /// On this one thread the task that empties the queue never has its turn.
     #[tokio::test]
@@ -156,5 +189,43 @@ mod tests {
         // Traces are off: what was queued is of no use to anybody, and is not missed.
         traces.finish(Duration::from_secs(10)).await;
         assert_eq!((traces.dropped(), traces.sent()), (3, 0));
+    }
+
+    /// The longest texts, and as many attempts as are told.
+    #[tokio::test]
+    async fn large_spans_fill_the_queue_before_there_are_many() {
+        let traces = Traces::start(None);
+        let long = "x".repeat(60_000);
+        let access = Access {
+            host: Some(&long),
+            method: Some(&long),
+            path: Some(&long),
+            query: Some(&long),
+            user_agent: Some(&long),
+            ..access()
+        };
+        let (query, https) = (LogQuery::Full, true);
+        let seen = Seen { access: &access, query, https, rewritten: None, reason: None };
+        let now = Instant::now();
+        let mut trace = Trace::begin(100, None, now).unwrap();
+        for _ in 0..20 {
+            let (server, address) = ("fe01".into(), "10.0.0.1:443".parse().unwrap());
+            trace.attempt(Target { server, host: None, address, https }, now);
+        }
+        assert_eq!(trace.spans(), 9);
+        let mut queued = 0;
+        while traces.dropped() == 0 {
+            traces.ended(&trace, &seen);
+            queued += 1;
+        }
+        assert_eq!(traces.dropped(), 9, "counted by spans");
+        assert!((100..QUEUE).contains(&queued), "{queued}");
+        let text =
+            queued * span::spans(&trace, &seen).iter().map(Message::encoded_len).sum::<usize>();
+        assert!(text > ROOM / 2, "most of it is what is sent: {text} of {ROOM}");
+        // Once the task that sends them has its turn, there is room again.
+        tokio::task::yield_now().await;
+        traces.ended(&trace, &seen);
+        assert_eq!(traces.dropped(), 9);
     }
 }
