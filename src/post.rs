@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::{
     connectors::TransportConnector,
     http::RequestHeader,
@@ -42,6 +42,8 @@ pub struct Post<'a> {
 pub struct Answer {
     /// The final status.
     pub status: u16,
+    /// How long the receiver wants to be left alone: `Retry-After`, where that is in seconds.
+    pub retry_after: Option<Duration>,
     /// As much of the body as was wanted and came within a second.
     pub body: Vec<u8>,
 }
@@ -56,12 +58,21 @@ pub async fn post(connector: &TransportConnector, post: &Post<'_>) -> Result<Ans
         Ok(exchanged) => exchanged?,
         Err(_) => return Err(format!("no answer in {PATIENCE:?}")),
     };
-    Ok(Answer { status, body: end(session, post.wanted).await })
+    let retry_after = session.resp_header().and_then(|head| retry_after(&head.headers));
+    Ok(Answer { status, retry_after, body: end(session, post.wanted).await })
 }
 
-/// How long to wait before attempt `attempt + 2`: 1, 2, 4 … seconds, up to a minute.
-pub fn pause(attempt: u32) -> Duration {
-    PAUSE.saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
+/// How long to wait before attempt `attempt + 2`: 1, 2, 4 … seconds, or as long as the receiver
+/// `wants`, up to a minute.
+pub fn pause(attempt: u32, wants: Option<Duration>) -> Duration {
+    let pause = PAUSE.saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX));
+    pause.max(wants.unwrap_or_default()).min(LONGEST_PAUSE)
+}
+
+/// Dates are left aside: they would be of the receiver's clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 async fn exchange(
@@ -230,9 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_minute() {
-        let pauses: Vec<_> = (0..8).map(|attempt| pause(attempt).as_secs()).collect();
+    fn pauses_grow_to_a_minute_or_are_what_the_receiver_wants() {
+        let pauses: Vec<_> = (0..8).map(|attempt| pause(attempt, None).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(pause(1000), LONGEST_PAUSE);
+        assert_eq!(pause(1000, None), LONGEST_PAUSE);
+        let wants = |value| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value)]);
+            pause(1, retry_after(&headers)).as_secs()
+        };
+        assert_eq!(["7", "0", "86400"].map(HeaderValue::from_static).map(wants), [7, 2, 60]);
+        let others = ["Fri, 31 Dec 1999 23:59:59 GMT", "-1", "99999999999999999999999"];
+        assert_eq!(others.map(HeaderValue::from_static).map(wants), [2, 2, 2]);
     }
 }

@@ -62,7 +62,7 @@ async fn deliver(
         if !again || attempt + 1 >= ATTEMPTS {
             return Err(why);
         }
-        let pause = pause(attempt);
+        let pause = pause(attempt, None);
         if attempt == 0 {
             warn!("events.webhook: {} at {}: {why}; trying again", event.code, webhook.authority);
         }

@@ -39,13 +39,15 @@ const ATTEMPTS: u32 = 4;
 const ANSWER: usize = 16 * 1024;
 
 /// What became of a batch.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     /// How many spans did not arrive.
     lost: usize,
     why: Option<String>,
     /// Whether another attempt may do better.
     again: bool,
+    /// How long the collector wants to be left alone before that.
+    wait: Option<Duration>,
 }
 
 /// Posts what is queued until the queue is closed, or all of it once the program stops.
@@ -129,7 +131,7 @@ async fn deliver(
             return Some((to.endpoint.authority.clone(), outcome));
         }
         // Another address is tried at once, and a last time when the program stops.
-        let _ = timeout(pause(attempt), orders.changed()).await;
+        let _ = timeout(pause(attempt, outcome.wait), orders.changed()).await;
     }
     None
 }
@@ -156,7 +158,7 @@ async fn send(
     };
     match self::post(connector, &post).await {
         Ok(answer) => judge(&answer, spans, body.len()),
-        Err(why) => Outcome { lost: spans, why: Some(why), again: true },
+        Err(why) => Outcome { lost: spans, why: Some(why), again: true, wait: None },
     }
 }
 
@@ -180,22 +182,23 @@ fn judge(answer: &Answer, spans: usize, sent: usize) -> Outcome {
             let read = ExportTraceServiceResponse::decode(answer.body.as_slice());
             let partly = read.ok().and_then(|read| read.partial_success).unwrap_or_default();
             match usize::try_from(partly.rejected_spans).unwrap_or_default() {
-                0 => Outcome { lost: 0, why: None, again: false },
+                0 => Outcome::default(),
                 lost => {
                     // Escaped: the log is ours.
                     let why = format!("{lost} spans rejected: {:?}", partly.error_message);
-                    Outcome { lost: lost.min(spans), why: Some(why), again: false }
+                    Outcome { lost: lost.min(spans), why: Some(why), ..Outcome::default() }
                 }
             }
         }
         413 => {
             let why = format!("status 413: it, or what is in front of it, takes no {sent} bytes");
-            Outcome { lost: spans, why: Some(why), again: false }
+            Outcome { lost: spans, why: Some(why), ..Outcome::default() }
         }
         status => Outcome {
             lost: spans,
             why: Some(format!("status {status}")),
             again: matches!(status, 429 | 502 | 503 | 504),
+            wait: answer.retry_after.filter(|_| matches!(status, 429 | 503)),
         },
     }
 }
@@ -217,14 +220,13 @@ mod tests {
     }
 
     fn answer(status: u16, body: &[u8]) -> Answer {
-        Answer { status, body: body.to_vec() }
+        Answer { status, retry_after: Some(Duration::from_secs(9)), body: body.to_vec() }
     }
 
     #[test]
     fn an_answer_says_what_arrived() {
         for good in [&b""[..], b"{}", b"\xff\xff"] {
-            let all = Outcome { lost: 0, why: None, again: false };
-            assert_eq!(judge(&answer(200, good), 7, 42), all);
+            assert_eq!(judge(&answer(200, good), 7, 42), Outcome::default());
         }
         let partly = |rejected_spans| {
             let error_message = "too\nold".to_owned();
@@ -241,6 +243,8 @@ mod tests {
             let outcome = judge(&answer(status, b""), 7, 42);
             assert_eq!((outcome.lost, outcome.again), (7, again), "{status}");
         }
+        let waits = |status| judge(&answer(status, b""), 7, 42).wait.is_some();
+        assert!(waits(429) && waits(503) && !waits(502), "OTLP names these two");
         let outcome = judge(&answer(413, b""), 7, 1_700_000);
         assert!(!outcome.again && outcome.why.unwrap().contains("1700000 bytes"));
     }
