@@ -199,8 +199,8 @@ fn a_backup_serves_only_when_no_other_can() {
     for _ in 0..10 {
         assert_eq!(client.ask(request("/x", "")).text(), "main");
     }
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let servers = servers_of(&[("fe01", dead), ("fe02", spare.port())])
+    let dead = crate::support::closed::Closed::new();
+    let servers = servers_of(&[("fe01", dead.port()), ("fe02", spare.port())])
         .replace("fe02,", "fe02, backup: true,");
     let frontgate = Frontgate::start(&farm(&servers, ""));
     assert_eq!(frontgate.plain().ask(request("/x", "")).text(), "spare");

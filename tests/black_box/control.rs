@@ -495,8 +495,8 @@ fn each_of_several_frontgates_is_asked_and_one_that_is_gone_is_named() {
     let shared = one.path().join("shared");
     std::fs::copy(one.path().join("state/admin.token"), &shared).unwrap();
     let (first, second) = (one.address("admin").to_string(), two.address("admin").to_string());
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = nobody.to_string();
+    let closed = crate::support::closed::Closed::new();
+    let nobody = closed.address.to_string();
     let ask = |admins: &[&str]| {
         let mut args = vec!["drain", "owa/exch01", "--token-file", shared.to_str().unwrap()];
         admins.iter().for_each(|admin| args.extend(["--admin", admin]));

@@ -10,6 +10,7 @@ use crate::support::{
     SOON,
     backend::{Backend, always, read_head, reply},
     client::Client,
+    closed::Closed,
     frontgate::Frontgate,
     load::Load,
     servers_of, until,
@@ -24,11 +25,6 @@ fn config(servers: &[(&str, u16)], more: &str) -> String {
          publish:\n  - {{ host: meet.*, farm: a, schemes: [https, http] }}\n",
         servers_of(servers)
     )
-}
-
-/// A port nobody listens on.
-fn dead_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 const PROBE: &str =
@@ -72,7 +68,8 @@ fn round_robin_follows_the_weights() {
 #[test]
 fn a_dead_server_costs_a_client_nothing_and_all_dead_is_503_at_once() {
     let alive = Backend::plain(always("alive"));
-    let frontgate = Frontgate::start(&config(&[("dead", dead_port()), ("fe01", alive.port())], ""));
+    let (dead, dead2) = (Closed::new(), Closed::new());
+    let frontgate = Frontgate::start(&config(&[("dead", dead.port()), ("fe01", alive.port())], ""));
     let mut client = frontgate.plain();
     for _ in 0..10 {
         // Connecting fails, nothing was sent: also a POST goes to the next server.
@@ -80,12 +77,12 @@ fn a_dead_server_costs_a_client_nothing_and_all_dead_is_503_at_once() {
         let post = "POST /x HTTP/1.1\r\nHost: meet.contoso.com\r\nContent-Length: 2\r\n\r\nhi";
         assert_eq!(client.ask(post).text(), "alive");
     }
-    let nobody = Frontgate::start(&config(&[("dead1", dead_port()), ("dead2", dead_port())], ""));
+    let nobody = Frontgate::start(&config(&[("dead1", dead.port()), ("dead2", dead2.port())], ""));
     let answer = nobody.plain().ask(GET);
     assert_eq!((answer.status, answer.reason().as_str()), (502, "connect_failed"));
 
     let probed =
-        Frontgate::start(&config(&[("dead1", dead_port()), ("dead2", dead_port())], PROBE));
+        Frontgate::start(&config(&[("dead1", dead.port()), ("dead2", dead2.port())], PROBE));
     probed.log_line("server dead1 is down: connect refused");
     probed.log_line("server dead2 is down: connect refused");
     let begun = Instant::now();
@@ -222,8 +219,9 @@ impl Drop for Sacrifice {
 #[test]
 fn a_slow_header_does_not_cost_the_next_server() {
     let alive = Backend::plain(always("alive"));
+    let dead = Closed::new();
     let text =
-        config(&[("dead", dead_port()), ("fe01", alive.port())], "    connect_timeout: 1s\n");
+        config(&[("dead", dead.port()), ("fe01", alive.port())], "    connect_timeout: 1s\n");
     let frontgate = Frontgate::start(&text);
     for _ in 0..2 {
         let mut client = frontgate.plain();

@@ -14,6 +14,7 @@ use crate::support::{
     SOON,
     backend::{Backend, always, read_head, reply},
     client::Client,
+    closed::Closed,
     frontgate::Frontgate,
     load::Load,
     servers_of, until,
@@ -50,16 +51,12 @@ fn with_status(name: &'static str) -> (Backend, Arc<AtomicU16>) {
     (backend, status)
 }
 
-fn dead_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn a_server_that_refuses_is_put_out_retried_and_taken_back() {
     let alive = Backend::plain(always("alive"));
-    let port = dead_port();
+    let closed = Closed::new();
     let frontgate = Frontgate::start(&config(
-        &[("fe01", port), ("fe02", alive.port())],
+        &[("fe01", closed.port()), ("fe02", alive.port())],
         "    passive: { failures: 3, within: 30s, retry_after: 1s }\n",
     ));
     let mut client = frontgate.plain();
@@ -75,7 +72,7 @@ fn a_server_that_refuses_is_put_out_retried_and_taken_back() {
         assert_eq!(client.ask(GET).text(), "alive");
         (frontgate.log_count("server fe01 is out for 2s") == 1).then_some(())
     });
-    let back = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let back = closed.open();
     std::thread::spawn(move || {
         for tcp in back.incoming().flatten() {
             std::thread::spawn(move || {

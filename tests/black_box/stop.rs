@@ -119,8 +119,8 @@ fn health_endpoints_and_the_healthcheck_command() {
         command.args(["healthcheck", "--admin", &address]).output().unwrap().status.code()
     };
     assert_eq!(check(frontgate.address("health").to_string()), Some(0));
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert_eq!(check(nobody.to_string()), Some(1));
+    let nobody = crate::support::closed::Closed::new();
+    assert_eq!(check(nobody.address.to_string()), Some(1));
 }
 
 /// While the last requests end, a changed file must not open the listeners again.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -19,6 +18,7 @@ use crate::support::{
     backend::{Backend, Wire, always, field, read_body, read_head, reply},
     certificates::{Certificates, authority, ec, issue, save},
     client::Client,
+    closed::Closed,
     frontgate::{Frontgate, LISTENERS, run},
     servers_of, until,
 };
@@ -242,12 +242,10 @@ fn a_stranger_is_not_believed_and_a_trusted_proxy_is() {
 
 #[test]
 fn a_dead_collector_holds_nothing_up_and_another_one_gets_what_follows() {
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
-    let dead = unused.local_addr().unwrap().port();
-    drop(unused);
+    let dead = Closed::new();
     let server = mirror();
     let servers = [("fe01", server.port())];
-    let frontgate = Frontgate::with(&config(&traces(dead, ""), &servers));
+    let frontgate = Frontgate::with(&config(&traces(dead.port(), ""), &servers));
     let mut client = frontgate.plain();
     let begun = Instant::now();
     for _ in 0..20 {
@@ -340,12 +338,10 @@ fn a_collector_nobody_vouches_for_gets_nothing() {
 
 #[test]
 fn each_attempt_has_a_span_of_its_own() {
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
-    let dead = unused.local_addr().unwrap().port();
-    drop(unused);
+    let dead = Closed::new();
     let (posted, script) = collector();
     let (collector, server) = (Backend::plain(script), Backend::plain(always("ok")));
-    let servers = [("dead", dead), ("live", server.port())];
+    let servers = [("dead", dead.port()), ("live", server.port())];
     let frontgate = Frontgate::with(&config(&traces(collector.port(), ""), &servers));
     // By turns: of several, some meet the dead one first.
     for number in 0..4 {

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod browser;
 pub mod certificates;
 pub mod client;
+pub mod closed;
 pub mod frontgate;
 pub mod haproxy;
 pub mod lab;
