@@ -84,6 +84,25 @@ fn where_the_stream_is_refused_the_page_asks_by_itself() {
 }
 
 #[test]
+fn numbers_that_are_old_are_said_to_be() {
+    let Some(browser) = Browser::start() else { return };
+    let (one, two) = (Plug::new("one"), Plug::new("two"));
+    let frontgate = Frontgate::start(&config(one.backend.port(), two.backend.port()));
+    browser.before_scripts(
+        "window.busy = false; const ask = fetch; window.fetch = (...what) => \
+         window.busy ? Promise.resolve(new Response('', { status: 503 })) : ask(...what);",
+    );
+    browser.open(&format!("http://{}", frontgate.address("admin")));
+    browser.until_text("#how", "Live");
+    browser.eval("window.busy = true");
+    browser.until_text("#how", "Frontgate is busy: the numbers are of ");
+    assert_eq!(browser.text("#lost"), "", "it answers, be it that it has no time");
+    browser.eval("window.busy = false");
+    browser.until_text("#how", "Live");
+    assert_eq!(faults(&browser, &[]), Vec::<Value>::new());
+}
+
+#[test]
 fn a_lost_connection_is_told_and_found_again() {
     let Some(browser) = Browser::start() else { return };
     let (one, two) = (Plug::new("one"), Plug::new("two"));

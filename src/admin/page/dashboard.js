@@ -3,8 +3,9 @@
 (() => {
   // Milliseconds: between two looks at the counters; between two of everything else, with and
   // without the stream of events; at most after an event; until a refused stream is tried again;
-  // until an answer that does not come is given up.
-  const EVERY = 2000, REST_EVERY = 60000, REST_ALONE = 15000, SOON = 1000, AGAIN = 30000, PATIENCE = 10000;
+  // until an answer that does not come is given up; until numbers are old that Frontgate is too
+  // busy to tell anew.
+  const EVERY = 2000, REST_EVERY = 60000, REST_ALONE = 15000, SOON = 1000, AGAIN = 30000, PATIENCE = 10000, OLD = 5000;
   const NOTE = 10000, KEPT = 36, STEP = 3, HEIGHT = 24, EVENTS = 50;
   const $ = (id) => document.getElementById(id);
   const say = (text) => { $('live').textContent = text; };
@@ -13,6 +14,8 @@
   let expected = '';       // the server that somebody gave an order for, here
   let timer = 0, rest = 0;
   let heard = Date.now();  // when Frontgate last said anything
+  let counted = heard;     // as of when the numbers are
+  let late = false;        // whether it was too busy to tell them when it was last asked
   let lost = false, busy = false, soon = false, whole = false;
 
   // Numbers for people, as the server writes them.
@@ -131,7 +134,7 @@
   async function ask(path) {
     const answer = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
     if (answer.status === 401) { location.reload(); return null; }
-    if (answer.status === 503) { hear(); return null; }
+    if (answer.status === 503) return null;
     if (!answer.ok) throw new Error(answer.status);
     return answer;
   }
@@ -149,6 +152,7 @@
     document.querySelector('.events').dataset.last = 0;
   }
   function lose() {
+    late = false;
     if (lost) return;
     lost = true;
     document.body.classList.add('gone');
@@ -185,9 +189,12 @@
 
   async function servers() {
     const answer = await ask('/api/v1/servers');
-    if (!answer) return;
+    late = !answer;
+    if (!answer) { tellHow(stream.open); return; }
     const { servers } = await answer.json();
     hear();
+    counted = Date.now();
+    tellHow(stream.open);
     const told = [];
     const shown = servers.filter((server) => show(server, told)).length;
     put($('taking'), String(servers.filter((s) => s.takes_clients).length));
@@ -231,7 +238,10 @@
   }
   function tellHow(open) {
     stream.open = open;
-    put($('how'), open ? 'Live: changes show at once.' : 'Asks every two seconds.');
+    const old = late && Date.now() - counted > OLD;
+    const of = new Date(counted).toLocaleTimeString();
+    put($('how'), old ? `Frontgate is busy: the numbers are of ${of}.`
+      : open ? 'Live: changes show at once.' : 'Asks every two seconds.');
   }
 
   const last = () => Number(document.querySelector('.events').dataset.last);
