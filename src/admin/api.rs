@@ -107,10 +107,15 @@ async fn read(
     if access.to_read {
         guard::may_read(&request.headers, &access.token)?;
     }
+    if page == Page::OpenApi {
+        // Always the same, so there is nothing to write.
+        return written(context, page, None);
+    }
     let query = request.uri.query().map(str::to_owned);
     let asked = context.clone();
     let work = move || written(&asked, page, query.as_deref()).unwrap_or_else(Problem::answer);
-    Ok(context.desk.write(work).await)
+    let problem = |status, error: &str| Problem::new(status, error).answer();
+    Ok(context.desk.write(problem, work).await)
 }
 
 /// What is read; takes as long as the site is large.

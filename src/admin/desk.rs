@@ -15,6 +15,8 @@ const WAITING: usize = 8;
 /// Seconds after which whoever is sent away may come again.
 const COME_AGAIN: HeaderValue = HeaderValue::from_static("2");
 
+const FAILED: &str = "it failed";
+
 /// A desk with few places.
 ///
 /// SECURITY: a thousand servers and ten thousand rules take milliseconds to write down. Whoever
@@ -36,27 +38,31 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// What `work` makes; 503 where too many wait already.
-    pub(super) async fn write(&self, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-        let Ok(room) = self.room.clone().try_acquire_owned() else { return busy() };
-        let Ok(place) = self.places.clone().acquire_owned().await else { return busy() };
+    /// What `work` makes; 503 where too many wait already, put into the `words` of those who ask
+    /// here.
+    pub(super) async fn write(
+        &self,
+        words: fn(StatusCode, &str) -> Answer,
+        work: impl FnOnce() -> Answer + Send + 'static,
+    ) -> Answer {
+        let Ok(room) = self.room.clone().try_acquire_owned() else { return busy(words) };
+        let Ok(place) = self.places.clone().acquire_owned().await else { return busy(words) };
         let done = tokio::task::spawn_blocking(move || {
             // Kept until it is done: it is not given up when whoever asked goes away.
             let _held = (room, place);
             work()
         });
-        done.await.unwrap_or_else(|_| failed().answer())
+        done.await.unwrap_or_else(|_| words(StatusCode::INTERNAL_SERVER_ERROR, FAILED))
     }
 }
 
 /// A panic, which stands in the log.
 pub(super) fn failed() -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it failed")
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, FAILED)
 }
 
-fn busy() -> Answer {
-    let text = "too many ask for this at once";
-    let mut answer = Problem::new(StatusCode::SERVICE_UNAVAILABLE, text).answer();
+fn busy(words: fn(StatusCode, &str) -> Answer) -> Answer {
+    let mut answer = words(StatusCode::SERVICE_UNAVAILABLE, "too many ask for this at once");
     answer.headers_mut().insert(header::RETRY_AFTER, COME_AGAIN);
     answer
 }
@@ -79,7 +85,7 @@ mod tests {
             let _ = told.send(thread::current().id());
             done()
         };
-        assert_eq!(Desk::default().write(work).await.status(), StatusCode::OK);
+        assert_eq!(Desk::default().write(text, work).await.status(), StatusCode::OK);
         assert_ne!(theirs.recv().unwrap(), mine);
     }
 
@@ -98,13 +104,13 @@ mod tests {
                         let _ = ended.recv();
                         done()
                     };
-                    desk.write(work).await.status()
+                    desk.write(text, work).await.status()
                 })
             })
             .collect();
         // On this one thread they all come to the desk before anything else happens.
         tokio::task::yield_now().await;
-        let sent_away = desk.write(done).await;
+        let sent_away = desk.write(text, done).await;
         assert_eq!(sent_away.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(sent_away.headers()[header::RETRY_AFTER], "2");
         assert_eq!(desk.places.available_permits(), 0);
@@ -117,14 +123,14 @@ mod tests {
         for (n, asked) in asked.into_iter().enumerate() {
             assert!(n == 0 || asked.await.unwrap() == StatusCode::OK);
         }
-        assert_eq!(desk.write(done).await.status(), StatusCode::OK);
+        assert_eq!(desk.write(text, done).await.status(), StatusCode::OK);
     }
 
     #[tokio::test]
     async fn a_panic_is_an_answer_and_frees_the_place() {
         let desk = Desk::default();
         for _ in 0..=AT_ONCE + WAITING {
-            let status = desk.write(|| panic!("on purpose")).await.status();
+            let status = desk.write(text, || panic!("on purpose")).await.status();
             assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         }
     }

@@ -73,5 +73,5 @@ pub(super) async fn answer(
     };
     let events = context.events.clone();
     let work = move || answer::answer(StatusCode::OK, KIND, scrape.page(&events).into_bytes());
-    context.scrapes.write(work).await
+    context.scrapes.write(text, work).await
 }

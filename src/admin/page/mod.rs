@@ -69,7 +69,7 @@ pub(super) async fn answer(
         return sign_in::page(StatusCode::UNAUTHORIZED, "");
     }
     let (query, asked) = (request.uri.query().unwrap_or_default().to_owned(), context.clone());
-    context.desk.write(move || written(&asked, query.as_bytes())).await
+    context.desk.write(text, move || written(&asked, query.as_bytes())).await
 }
 
 /// The page; takes as long as the site is large.
