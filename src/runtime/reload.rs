@@ -21,7 +21,7 @@ use crate::{
 /// site in service.
 pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) -> Reloaded {
     let path = instance.path.clone();
-    files.seen();
+    files.seen().await;
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
         let error = "it failed inside";
         refused(instance, asked, error, "");
@@ -29,7 +29,7 @@ pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) 
         return keep(instance, nothing.refused(Some(error.to_owned())));
     };
     // Also the files of a refused site: mending one is the next change.
-    files.follow(&instance.path, &outcome.files, &outcome.directories);
+    files.turn_to(&instance.path, &outcome.files, &outcome.directories).await;
     let findings = render::text(&outcome.findings, false);
     let record = Reload::new(asked, &outcome.findings);
     let record = match &outcome.site {

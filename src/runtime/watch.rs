@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -21,6 +22,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use crate::lock::lock;
+
 /// Changes come in bursts; this much quiet ends one.
 const QUIET: Duration = Duration::from_millis(300);
 /// A burst that does not end is taken as one after this.
@@ -28,14 +31,21 @@ const LONGEST: Duration = Duration::from_secs(3);
 
 /// Watches the directories of a set of files.
 pub(super) struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    directories: BTreeSet<PathBuf>,
-    /// Followed files, and directories where a new file counts, as they last looked.
-    looks: BTreeMap<PathBuf, Look>,
+    files: Arc<Mutex<Files>>,
     changes: Receiver<()>,
     /// Since when something has happened that was not looked at yet: kept here, because whoever
     /// waits may stop waiting and begin anew.
     stirred: Option<Instant>,
+}
+
+/// What is followed.
+struct Files {
+    watcher: Option<RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+    /// Followed files, and directories where a new file counts, as they last looked.
+    looks: BTreeMap<PathBuf, Look>,
+    /// Whether one of them changed since that was last asked.
+    changed: bool,
 }
 
 impl Watch {
@@ -45,17 +55,80 @@ impl Watch {
         let watcher = notify::recommended_watcher(move |event| note(&notes, event))
             .inspect_err(|e| warn!("files are not watched ({e}); SIGHUP still reloads"))
             .ok();
-        let directories = BTreeSet::new();
-        Self { watcher, directories, looks: BTreeMap::new(), changes, stirred: None }
+        let (directories, looks) = (BTreeSet::new(), BTreeMap::new());
+        let files = Arc::new(Mutex::new(Files { watcher, directories, looks, changed: false }));
+        Self { files, changes, stirred: None }
     }
 
     /// Follows these files, and `more` directories in which a new file counts, and nothing else.
     pub(super) fn follow(&mut self, config: &Path, files: &[PathBuf], more: &[PathBuf]) {
-        let followed: BTreeSet<&Path> =
-            std::iter::once(config).chain(files.iter().chain(more).map(PathBuf::as_path)).collect();
-        self.looks.retain(|path, _| followed.contains(path.as_path()));
+        lock(&self.files).follow(followed(config, files, more));
+    }
+
+    /// The same while traffic is served.
+    pub(super) async fn turn_to(&mut self, config: &Path, files: &[PathBuf], more: &[PathBuf]) {
+        let followed = followed(config, files, more);
+        self.work(move |files| files.follow(followed)).await;
+    }
+
+    /// Resolves when a followed file changed and things have settled. Dropped before that, it
+    /// forgets nothing: the next one resolves for the same change.
+    pub(super) async fn changed(&mut self) {
+        loop {
+            self.stirred().await;
+            self.look_again().await;
+            if std::mem::take(&mut lock(&self.files).changed) {
+                return;
+            }
+        }
+    }
+
+    /// The files are about to be read for another reason: what changed until now is no news.
+    pub(super) async fn seen(&mut self) {
+        self.look_again().await;
+        lock(&self.files).changed = false;
+    }
+
+    async fn look_again(&mut self) {
+        self.work(Files::look_again).await;
+        // Not before: whoever waits may stop waiting while it looks.
+        self.stirred = None;
+    }
+
+    /// There may be hundreds of files on a disk that is slow, and traffic shares these threads.
+    async fn work(&self, what: impl FnOnce(&mut Files) + Send + 'static) {
+        let files = self.files.clone();
+        let _ = tokio::task::spawn_blocking(move || what(&mut lock(&files))).await;
+    }
+
+    /// Resolves when anything happened in the directories and has settled.
+    async fn stirred(&mut self) {
+        let begun = match self.stirred {
+            Some(begun) => begun,
+            None if self.changes.recv().await.is_none() => return std::future::pending().await,
+            None => *self.stirred.insert(Instant::now()),
+        };
+        let longest = begun + LONGEST;
+        loop {
+            let quiet = (Instant::now() + QUIET).min(longest);
+            match timeout_at(quiet, self.changes.recv()).await {
+                Ok(Some(())) if quiet < longest => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+fn followed(config: &Path, files: &[PathBuf], more: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let all = std::iter::once(config).chain(files.iter().chain(more).map(PathBuf::as_path));
+    all.map(Path::to_owned).collect()
+}
+
+impl Files {
+    fn follow(&mut self, followed: BTreeSet<PathBuf>) {
+        self.looks.retain(|path, _| followed.contains(path));
         for path in followed {
-            self.looks.entry(path.to_owned()).or_insert_with(|| look(path));
+            self.looks.entry(path).or_insert_with_key(|path| look(path));
         }
         self.watch_directories();
     }
@@ -78,50 +151,13 @@ impl Watch {
         self.directories = wanted;
     }
 
-    /// Resolves when a followed file changed and things have settled. Dropped before that, it
-    /// forgets nothing: the next one resolves for the same change.
-    pub(super) async fn changed(&mut self) {
-        loop {
-            self.stirred().await;
-            if self.look_again() {
-                return;
-            }
-        }
-    }
-
-    /// The files are about to be read for another reason: what changed until now is no news.
-    pub(super) fn seen(&mut self) {
-        self.look_again();
-    }
-
-    /// Whether a followed file changed since the last look.
-    fn look_again(&mut self) -> bool {
-        self.stirred = None;
+    fn look_again(&mut self) {
         // A directory may have come, gone, or been swapped for another.
         self.watch_directories();
-        let mut changed = false;
         for (path, known) in &mut self.looks {
             let now = look(path);
-            changed |= *known != now;
+            self.changed |= *known != now;
             *known = now;
-        }
-        changed
-    }
-
-    /// Resolves when anything happened in the directories and has settled.
-    async fn stirred(&mut self) {
-        let begun = match self.stirred {
-            Some(begun) => begun,
-            None if self.changes.recv().await.is_none() => return std::future::pending().await,
-            None => *self.stirred.insert(Instant::now()),
-        };
-        let longest = begun + LONGEST;
-        loop {
-            let quiet = (Instant::now() + QUIET).min(longest);
-            match timeout_at(quiet, self.changes.recv()).await {
-                Ok(Some(())) if quiet < longest => {}
-                _ => return,
-            }
         }
     }
 }
@@ -193,7 +229,7 @@ mod tests {
         std::os::unix::fs::symlink("v2/config.yaml", dir.path().join("link")).unwrap();
         std::fs::rename(dir.path().join("link"), &file).unwrap();
         assert!(noticed(&mut watch).await, "link swap");
-        watch.follow(&file, &[], &[]);
+        watch.turn_to(&file, &[], &[]).await;
         std::fs::write(dir.path().join("v2/config.yaml"), "e").unwrap();
         assert!(noticed(&mut watch).await, "write behind the link");
     }
@@ -215,7 +251,7 @@ mod tests {
 
         std::fs::write(&file, "ccc").unwrap();
         assert!(tokio::time::timeout(QUIET / 2, watch.changed()).await.is_err());
-        watch.seen();
+        watch.seen().await;
         let again = tokio::time::timeout(QUIET * 2, watch.changed()).await;
         assert!(again.is_err(), "what is read anyway is told once more");
     }
