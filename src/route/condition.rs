@@ -1,6 +1,6 @@
 //! Whether the conditions of a rule hold, and what they captured.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, collections::HashMap};
 
 use http::{HeaderName, header};
 
@@ -12,8 +12,9 @@ pub(super) struct Conditions<'a> {
     table: &'a Table,
     question: &'a Question<'a>,
     /// Rules and whether they hold but for the path: a path with many readings must not cost as
-    /// many searches of the header. Allocates only for rules with conditions.
-    known: RefCell<Vec<(usize, bool)>>,
+    /// many searches of the header, nor many rules as many looks at all those before. Allocates only
+    /// for rules with conditions.
+    known: RefCell<HashMap<usize, bool>>,
 }
 
 impl<'a> Conditions<'a> {
@@ -40,13 +41,12 @@ impl<'a> Conditions<'a> {
     }
 
     fn hold_elsewhere(&self, rule: &Rule) -> bool {
-        let known = self.known.borrow().iter().find(|(index, _)| *index == rule.index).copied();
-        if let Some((_, hold)) = known {
-            return hold;
-        }
-        let hold = rule.when.iter().all(|condition| self.judge(condition));
-        self.known.borrow_mut().push((rule.index, hold));
-        hold
+        let known = self.known.borrow().get(&rule.index).copied();
+        known.unwrap_or_else(|| {
+            let hold = rule.when.iter().all(|condition| self.judge(condition));
+            self.known.borrow_mut().insert(rule.index, hold);
+            hold
+        })
     }
 
     /// Everything but the path.
