@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages that building ("build") or testing ("test") needs.
+# Installs the packages that building ("build"), testing ("test") or the test of fail-over
+# ("failover") needs.
 # As root it installs what is missing and says so; otherwise it tells the one line to run.
 set -euo pipefail
 
@@ -7,13 +8,14 @@ set -euo pipefail
 build=(cmake g++ make pkg-config libclang-dev)
 # Real peers that the tests talk to and with.
 # python3-venv: a reader of IIS logs, installed by its test.
-test=(apache2-bin chromium chromium-driver curl gss-ntlmssp nginx-light openssl prometheus python3-venv)
+test=(apache2-bin chromium chromium-driver curl gss-ntlmssp haproxy nginx-light openssl prometheus python3-venv)
 
 case "${1:-build}" in
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${test[@]}") ;;
+failover) wanted=("${build[@]}" iproute2 keepalived) ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|failover" >&2
     exit 2
     ;;
 esac
