@@ -1,7 +1,7 @@
 # One command per intention, the same here and in CI.
 SHELL := /bin/bash
 
-.PHONY: lab test check build install image image-test fmt clippy doc deps
+.PHONY: lab test check build install image image-test compose-test failover-test fmt clippy doc deps
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -29,6 +29,17 @@ image-test: deps
 	./scripts/image.sh frontgate-test
 	. scripts/engine.sh && export ENGINE IMAGE=frontgate-test && \
 		$(CARGO) test --locked --test image -- --test-threads 2
+
+## compose-test: deploy/compose.yaml for real, and a restart of all of it under load
+compose-test:
+	./scripts/dependencies.sh test
+	./scripts/image.sh frontgate-test
+	IMAGE=frontgate-test ./scripts/compose-test.sh
+
+## failover-test: how long clients wait when keepalived moves the address; as root
+failover-test: deps
+	./scripts/dependencies.sh failover
+	$(CARGO) test --locked --test failover -- --nocapture
 
 fmt:
 	$(CARGO) fmt --all -- --check
