@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Tries deploy/compose.yaml for real: brings it up, asks for every published farm at the one address,
 # restarts everything under load and counts what was lost. With Docker, or else with podman and
-# podman-compose (PyPI), and then an HAProxy from the distribution where no registry gives its image.
+# podman-compose (PyPI; without the restart), and then an HAProxy from the distribution where no registry gives its image.
 # IMAGE: the image of Frontgate, default frontgate-test (make image-test builds it).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/engine.sh
 source scripts/engine.sh
 export FRONTGATE_IMAGE=${IMAGE:-frontgate-test}
+export HTTPS_PORT=${HTTPS_PORT:-18443} HTTP_PORT=${HTTP_PORT:-18080}
 stand_in=localhost/frontgate-test-haproxy
 
 if [ "$ENGINE" = docker ]; then
@@ -56,8 +57,8 @@ trap finish EXIT
 up up --detach
 ask() { # NAME PATH
     curl --silent --show-error --max-time 20 --noproxy '*' --cacert "$work/ca.pem" \
-        --resolve "$1.contoso.com:8443:127.0.0.1" --output /dev/null --write-out '%{http_code}' \
-        "https://$1.contoso.com:8443$2"
+        --resolve "$1.contoso.com:$HTTPS_PORT:127.0.0.1" --output /dev/null --write-out '%{http_code}' \
+        "https://$1.contoso.com:$HTTPS_PORT$2"
 }
 targets=("meet /meet/alice/X7K2" "lyncweb2 /scheduler/" "wac /hosting/discovery" "mail /owa/")
 # The image has no program but Frontgate: certificates come out with cp.
@@ -81,6 +82,12 @@ for _ in $(seq 60); do
 done
 [ "$good" = ${#targets[@]} ] || { echo "only $good of ${#targets[@]} farms answer" >&2; exit 1; }
 echo "every farm answers"
+
+if [ "$ENGINE" != docker ]; then
+    echo "SKIPPED: the restart of everything. Podman starts no container again that depends on one" >&2
+    echo "which has ended, as \`prepare\` has. Tested as processes: cargo test --test black_box rolling" >&2
+    exit 0
+fi
 
 load() { # NUMBER NAME PATH
     until [ -e "$work/stop" ]; do

@@ -11,6 +11,7 @@
 #   ADMINS     admin addresses of all Frontgates;  HEALTHS  NAME=ADDRESS, where /readyz is asked
 #   TOKEN      file with the token, where the command runs
 #   SETTLE     seconds in which a balancer notices that a Frontgate is ready (2 checks a second apart)
+#   PROBES     seconds in which probes notice that a server is down (interval × fall, and a little)
 #   PATIENCE   how long a server may take to end its requests, or to come back
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,6 +24,7 @@ HEALTHS=${HEALTHS:-gate1=gate1:9181 gate2=gate2:9181}
 TOKEN=${TOKEN:-/lab/admin.token}
 SETTLE=${SETTLE:-4}
 PATIENCE=${PATIENCE:-10m}
+PROBES=${PROBES:-4}
 SERVERS=${SERVERS:-fe01 fe02 fe03 fe04 owas01 owas02 exch01 exch02}
 
 # What is in variables is words, not one word: they are commands and lists.
@@ -48,7 +50,9 @@ restart_server() {
     order drain "$1" || order maintain "$1" || echo "$1 is restarted with work left" >&2
     # shellcheck disable=SC2086
     $RESTART "$1"
-    # It is drained still: nobody comes before its probes are good.
+    # It is drained still: nobody comes before its probes are good. One that was gone for less than
+    # two probes would pass for healthy while it starts: let them see what it is like now.
+    sleep "$PROBES"
     order ready "$1"
 }
 
