@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages that building ("build"), testing ("test") or measuring ("bench") needs.
+# Installs the packages that building ("build"), testing ("test"), measuring ("bench") or the test
+# of fail-over ("failover") needs.
 # As root it installs what is missing and says so; otherwise it tells the one line to run.
 set -euo pipefail
 
@@ -17,8 +18,9 @@ case "${1:-build}" in
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${test[@]}") ;;
 bench) wanted=("${build[@]}" "${bench[@]}") ;;
+failover) wanted=("${build[@]}" iproute2 keepalived) ;;
 *)
-    echo "usage: $0 build|test|bench" >&2
+    echo "usage: $0 build|test|bench|failover" >&2
     exit 2
     ;;
 esac

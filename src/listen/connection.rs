@@ -47,7 +47,7 @@ pub struct Connection {
     /// Turns true when the listener stops: answers then carry `Connection: close`.
     pub stopping: ShutdownWatch,
     /// Counts it while anything still holds on to it.
-    _admitted: Admitted,
+    admitted: Admitted,
     /// What `pin` keeps for it; let go as soon as the client has left.
     pub kept: Mutex<Option<Box<dyn Any + Send>>>,
     /// Its socket, while the connection is served.
@@ -98,6 +98,11 @@ pub struct ConnectionTls {
 }
 
 impl Connection {
+    /// Whether its listener stops, or Frontgate is about to: answers end it then.
+    pub fn is_ending(&self) -> bool {
+        *self.stopping.borrow() || self.admitted.leaving()
+    }
+
     /// A new connection with an identity of its own.
     pub fn new(
         listener: Arc<Listener>,
@@ -126,7 +131,7 @@ impl Connection {
             https: tls_before || tls.is_some(),
             tls,
             stopping,
-            _admitted: admitted,
+            admitted,
             kept: Mutex::default(),
             fd,
             upgraded: AtomicBool::new(false),

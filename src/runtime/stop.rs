@@ -1,4 +1,4 @@
-//! Stopping: not ready first, then no new connections, then the running requests end.
+//! Stopping: not ready first, and answers that end their connections; then no new connections, then the running requests end.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -37,6 +37,7 @@ pub(super) async fn stop(instance: &Instance, first: Order, signals: &mut Signal
 async fn drain(instance: &Instance) {
     let shutdown = instance.current.load().site.shutdown;
     instance.ready.store(false, Ordering::Release);
+    instance.connections.leave();
     if !shutdown.delay.is_zero() {
         sleep(shutdown.delay).await;
     }
