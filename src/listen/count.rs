@@ -95,7 +95,7 @@ impl Connections {
         })
     }
 
-    fn leave(&self, source: IpAddr) {
+    fn part(&self, source: IpAddr) {
         self.with(source, |map| {
             if let Some(count) = map.get_mut(&source) {
                 *count -= 1;
@@ -187,7 +187,7 @@ impl Admitted {
             return false;
         }
         let before = std::mem::replace(&mut self.source, source);
-        self.all.leave(before);
+        self.all.part(before);
         true
     }
 }
@@ -213,7 +213,7 @@ impl PerListener {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.all.leave(self.source);
+        self.all.part(self.source);
         if let Some(listener) = &self.listener {
             listener.open.fetch_sub(1, Ordering::Relaxed);
         }
