@@ -55,6 +55,27 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// A listener that is bound and known to the runtime: nothing can fail any more when it begins to
+/// accept. Connections that come before that wait in the kernel's queue.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Arc<Listener>,
+    tcp: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds a listener; to be called in the runtime.
+    ///
+    /// # Errors
+    /// As for [`bind`]; or the runtime cannot take the socket.
+    pub fn new(listener: Arc<Listener>) -> io::Result<Self> {
+        let tcp = TcpListener::from_std(bind(listener.address)?)?;
+        let address = tcp.local_addr()?;
+        Ok(Self { listener, tcp, address })
+    }
+}
+
 /// A listener that accepts; stops when dropped or told to.
 pub struct Running {
     /// As bound (the port is the kernel's choice where 0 was asked for).
@@ -82,28 +103,23 @@ impl Drop for Running {
     }
 }
 
-/// Starts accepting on a bound socket.
-///
-/// # Errors
-/// The socket cannot be handed to the runtime.
+/// Starts accepting.
 pub fn start<SV>(
-    socket: StdListener,
-    listener: Arc<Listener>,
+    bound: Bound,
     proxy: Arc<HttpProxy<SV>>,
     view: Arc<dyn View>,
     connections: Arc<Connections>,
-) -> io::Result<Running>
+) -> Running
 where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
 {
-    let tcp = TcpListener::from_std(socket)?;
-    let bound = tcp.local_addr()?;
+    let Bound { listener, tcp, address: bound } = bound;
     let (stop, shutdown) = watch::channel(false);
     let counted = connections.listener(&listener.name);
     let door = Door { listener: listener.clone(), proxy, view, connections, counted, shutdown };
     let accepting = Some(tokio::spawn(async move { door.accept_all(tcp).await }));
-    Ok(Running { bound, listener, stop, accepting })
+    Running { bound, listener, stop, accepting }
 }
 
 /// Everything one accept loop needs.
@@ -207,5 +223,24 @@ async fn serve<SV>(
         http2::serve(stream, &connection, proxy, view, settings, shutdown).await;
     } else {
         http1::serve(stream, connection, proxy, &**view, shutdown).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reload binds, finds a fault elsewhere, and has to leave nothing behind.
+    #[tokio::test]
+    async fn what_is_bound_and_never_accepts_gives_its_address_back() {
+        let bound = |address| {
+            Bound::new(Arc::new(Listener { name: "a".into(), address, public_port: 80, tls: None }))
+        };
+        let first = bound(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = first.address;
+        assert!(std::net::TcpStream::connect(address).is_ok(), "clients wait in the queue");
+        assert_eq!(bound(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert_eq!(bound(address).unwrap().address, address);
     }
 }

@@ -19,7 +19,7 @@ mod tls;
 
 use std::sync::Arc;
 
-pub use accept::{Running, bind, start};
+pub use accept::{Bound, Running, bind, start};
 pub use arr::Arr;
 use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;

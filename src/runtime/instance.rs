@@ -1,46 +1,35 @@
 //! One running Frontgate.
 
 use std::{
-    collections::HashMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use log::{error, info, warn};
-use pingora::proxy::HttpProxy;
 use tokio::sync::Mutex;
 
 use super::{
     build::{Builder, proxy},
-    certificates::{Certificates, keep_looking},
-    reload::reload,
-    signals::{Order, Signals},
-    stop::stop,
-    watch::Watch,
+    certificates::Certificates,
+    listeners::{Listeners, bind},
 };
 use crate::{
     admin, config,
     events::{Delivery, Events, News, code},
     farm::{Farms, Orders},
-    forward::{Current, Forward, Live},
-    listen::{self, Connections, Running},
-    observe::{AccessLog, metrics::Reload},
-    pin::{Pins, UNPROVED},
+    forward::{Current, Live},
+    listen::{Bound, Connections},
+    observe::AccessLog,
     site::{self, Listener, Site},
     store::Store,
 };
 
 /// Rules that are told at start, so that ten thousand do not drown the rest.
 const TOLD: usize = 100;
-
-/// How long the end waits for the last events to arrive.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// One running Frontgate.
 pub(super) struct Instance {
@@ -54,11 +43,10 @@ pub(super) struct Instance {
     pub(super) context: Arc<admin::Context>,
     /// Where changes are told.
     pub(super) events: Events,
-    delivery: Delivery,
-    certificates: Arc<Certificates>,
-    builder: Builder,
-    proxy: Arc<HttpProxy<Forward>>,
-    running: std::sync::Mutex<HashMap<SocketAddr, Running>>,
+    pub(super) delivery: Delivery,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) builder: Builder,
+    pub(super) listeners: Listeners,
     admin: Mutex<Vec<admin::Running>>,
 }
 
@@ -66,10 +54,7 @@ impl Instance {
     /// Binds every listener and starts to serve. Fails when an address cannot be bound or the
     /// access log cannot be opened.
     pub(super) async fn start(path: &Path, site: Arc<Site>) -> anyhow::Result<Self> {
-        let mut sockets = Vec::new();
-        for listener in &site.listeners {
-            sockets.push((listener.clone(), bind(listener)?));
-        }
+        let bound = site.listeners.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
         let log = AccessLog::open(&site.access_log).context("access log")?;
         let store = open_store(&site);
         let events = Events::default();
@@ -86,9 +71,10 @@ impl Instance {
         let connections = Arc::<Connections>::default();
         context.measure(admin::Scrape::new(current.clone(), connections.clone()));
         context.show(&current);
+        let proxy = proxy(&site, &current);
         let instance = Self {
             path: path.to_owned(),
-            proxy: proxy(&site, &current),
+            listeners: Listeners::new(proxy, builder.view.clone(), connections.clone()),
             current,
             connections,
             ready,
@@ -97,11 +83,10 @@ impl Instance {
             events,
             certificates: Arc::default(),
             builder,
-            running: std::sync::Mutex::default(),
             admin: Mutex::new(admin),
         };
-        for (listener, socket) in sockets {
-            instance.accept(listener, socket)?;
+        for bound in bound {
+            instance.listeners.accept(bound);
         }
         instance.ready.store(true, Ordering::Release);
         started(&instance.events, &site);
@@ -115,73 +100,6 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Serves until a signal asks to stop; reloads meanwhile. Returns the exit code.
-    pub(super) async fn serve(&self, mut signals: Signals, mut files: Watch) -> i32 {
-        let sweeping = tokio::spawn(sweep(self.builder.pins.clone()));
-        let noting = tokio::spawn(note(self.context.clone()));
-        let looking =
-            keep_looking(self.certificates.clone(), self.current.clone(), self.events.clone());
-        let looking = tokio::spawn(looking);
-        let mut asked = None;
-        let order = loop {
-            let mut waiting = None;
-            let reason = match asked.take() {
-                Some(reason) => reason,
-                None => tokio::select! {
-                    order = signals.next() => match order {
-                        Order::Terminate | Order::Interrupt => break order,
-                        Order::Reload => "SIGHUP".to_owned(),
-                        Order::Reopen => {
-                            self.reopen_log();
-                            continue;
-                        }
-                    },
-                    () = files.changed() => "a file changed".to_owned(),
-                    somebody = self.context.reload_asked() => {
-                        let told = somebody.told.clone();
-                        waiting = Some(somebody);
-                        told
-                    }
-                },
-            };
-            let reload = reload(self, &mut files, &reason);
-            tokio::pin!(reload);
-            let stopped = loop {
-                tokio::select! {
-                    told = &mut reload => {
-                        self.current.metrics.reloads.ended(counted_as(told.result));
-                        if let Some(waiting) = waiting.take() {
-                            waiting.answer(told);
-                        }
-                        break None;
-                    }
-                    order = signals.next() => match order {
-                        // A reload that is under way is given up: nothing may open a listener
-                        // again.
-                        Order::Terminate | Order::Interrupt => break Some(order),
-                        Order::Reload => asked = Some("SIGHUP".to_owned()),
-                        Order::Reopen => self.reopen_log(),
-                    },
-                }
-            };
-            if let Some(order) = stopped {
-                break order;
-            }
-        };
-        self.context.no_more_reloads().await;
-        let code = stop(self, order, &mut signals).await;
-        sweeping.abort();
-        noting.abort();
-        looking.abort();
-        self.delivery.finish(FAREWELL).await;
-        for running in self.admin.lock().await.drain(..) {
-            running.close().await;
-        }
-        self.context.streams_ended(FAREWELL).await;
-        self.current.log.close();
-        code
-    }
-
     /// Takes over a new site. Connections and requests that it does not concern go on. Fails when
     /// an address cannot be bound or the access log cannot be opened; then the old site serves
     /// on, unchanged.
@@ -189,16 +107,14 @@ impl Instance {
         let old = self.current.load().site.clone();
         let mut closed = Vec::new();
         match self.prepare(&old, site, &mut closed).await {
-            Ok((live, sockets)) => {
+            Ok((live, bound)) => {
                 self.current.store(live);
                 self.delivery.follow(&site.receivers);
                 self.certificates.look(site, &self.events);
-                for (listener, socket) in sockets {
-                    self.accept(listener, socket)?;
+                for bound in bound {
+                    self.listeners.accept(bound);
                 }
-                // A listener that is gone stops when its `Running` is dropped.
-                let stays = |address| site.listeners.iter().any(|l| l.address == address);
-                self.listeners().retain(|address, _| stays(*address));
+                self.listeners.keep(site);
                 Ok(())
             }
             Err(error) => {
@@ -215,7 +131,7 @@ impl Instance {
         site: &Arc<Site>,
         closed: &mut Vec<Arc<Listener>>,
     ) -> anyhow::Result<(Live, Vec<Bound>)> {
-        let sockets = self.bind_new(site, closed).await?;
+        let bound = self.listeners.bind_new(site, closed).await?;
         let prepared = self.builder.prepare(site)?;
         self.current.log.apply(&site.access_log).context("access log")?;
         if let Err(error) = self.change_admin(&old.admin, &site.admin).await {
@@ -223,61 +139,18 @@ impl Instance {
             return Err(error);
         }
         // Last: the farms of a refused site must not run.
-        Ok((self.builder.live(site.clone(), prepared).await, sockets))
-    }
-
-    /// Binds the listeners that the site adds. Listeners that go and overlap a new one (say
-    /// `0.0.0.0:443` and `10.0.0.1:443`) are closed first; those that can be bound without come
-    /// first of all.
-    async fn bind_new(
-        &self,
-        site: &Site,
-        closed: &mut Vec<Arc<Listener>>,
-    ) -> anyhow::Result<Vec<Bound>> {
-        let new = |l: &&Arc<Listener>| !self.listeners().contains_key(&l.address);
-        let mut bound = Vec::new();
-        let mut later = Vec::new();
-        for listener in site.listeners.iter().filter(new) {
-            match bind(listener) {
-                Ok(socket) => bound.push((listener.clone(), socket)),
-                Err(error) => later.push((listener, error)),
-            }
-        }
-        for (listener, error) in later {
-            let going: Vec<SocketAddr> = self
-                .listeners()
-                .keys()
-                .filter(|address| overlaps(address, &listener.address))
-                .filter(|address| site.listeners.iter().all(|l| l.address != **address))
-                .copied()
-                .collect();
-            if going.is_empty() && closed.iter().all(|c| !overlaps(&c.address, &listener.address)) {
-                return Err(error);
-            }
-            for address in going {
-                let running = self.listeners().remove(&address);
-                if let Some(running) = running {
-                    closed.push(running.listener.clone());
-                    running.close().await;
-                }
-            }
-            bound.push((listener.clone(), bind(listener)?));
-        }
-        Ok(bound)
+        Ok((self.builder.live(site.clone(), prepared).await, bound))
     }
 
     /// Opens the listeners of the old site again that a refused reload had closed.
     fn reopen(&self, closed: Vec<Arc<Listener>>) {
-        for listener in closed {
-            let name = listener.name.clone();
-            let back = bind(&listener).and_then(|socket| self.accept(listener, socket));
-            if let Err(error) = back {
-                // Somebody took the address in between. Not ready, so that this is seen.
-                self.ready.store(false, Ordering::Release);
-                let text =
-                    format!("listener {name} is lost: {error:#}; restart when the address is free");
-                self.events.tell(News::new(code::LISTENER_LOST, text).with("listener", &*name));
-            }
+        for (listener, error) in self.listeners.reopen(closed) {
+            // Not ready, so that this is seen.
+            self.ready.store(false, Ordering::Release);
+            let name = &*listener.name;
+            let text =
+                format!("listener {name} is lost: {error:#}; restart when the address is free");
+            self.events.tell(News::new(code::LISTENER_LOST, text).with("listener", name));
         }
     }
 
@@ -307,25 +180,11 @@ impl Instance {
         }
     }
 
-    /// Stops accepting everywhere.
-    pub(super) fn close_listeners(&self) {
-        self.listeners().clear();
-    }
-
-    fn accept(&self, listener: Arc<Listener>, socket: std::net::TcpListener) -> anyhow::Result<()> {
-        let (name, address) = (listener.name.clone(), listener.address);
-        let kind = if listener.tls.is_some() { "https" } else { "http" };
-        let view = self.builder.view.clone();
-        let (proxy, connections) = (self.proxy.clone(), self.connections.clone());
-        let running = listen::start(socket, listener, proxy, view, connections)
-            .with_context(|| format!("cannot accept on {address}"))?;
-        info!("listener {name}: {kind} on {}", running.bound);
-        self.listeners().insert(address, running);
-        Ok(())
-    }
-
-    fn listeners(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Running>> {
-        self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Closes the admin side, once no request is left that it tells of.
+    pub(super) async fn close_admin(&self) {
+        for running in self.admin.lock().await.drain(..) {
+            running.close().await;
+        }
     }
 }
 
@@ -358,15 +217,6 @@ pub(super) fn short(fingerprint: &str) -> &str {
     fingerprint.get(..12).unwrap_or(fingerprint)
 }
 
-/// What a reload counts as.
-fn counted_as(result: admin::ReloadResult) -> Reload {
-    match result {
-        admin::ReloadResult::Done => Reload::Success,
-        admin::ReloadResult::Unchanged => Reload::Unchanged,
-        admin::ReloadResult::Refused | admin::ReloadResult::Failed => Reload::Refused,
-    }
-}
-
 /// The state directory. Frontgate runs without one, but says what that means.
 fn open_store(site: &Site) -> Arc<Store> {
     let (store, usable) = Store::open(&site.state_dir);
@@ -379,38 +229,4 @@ fn open_store(site: &Site) -> Arc<Store> {
         );
     }
     Arc::new(store)
-}
-
-/// Cuts the pins that never become sign-ins.
-async fn sweep(pins: Arc<Pins>) {
-    let mut ticks = tokio::time::interval(UNPROVED / 30);
-    loop {
-        ticks.tick().await;
-        pins.sweep(Instant::now());
-    }
-}
-
-/// Keeps the last minutes of every server, for the dashboard.
-async fn note(context: Arc<admin::Context>) {
-    let mut ticks = tokio::time::interval(admin::Context::TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        context.tick();
-    }
-}
-
-/// A listener with its socket, not yet accepting.
-type Bound = (Arc<Listener>, std::net::TcpListener);
-
-fn bind(listener: &Listener) -> anyhow::Result<std::net::TcpListener> {
-    listen::bind(listener.address)
-        .with_context(|| format!("listener {}: cannot bind {}", listener.name, listener.address))
-}
-
-/// Whether two addresses cannot be bound at the same time.
-fn overlaps(one: &SocketAddr, other: &SocketAddr) -> bool {
-    one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip().is_unspecified() || other.ip().is_unspecified() || one.ip() == other.ip())
 }

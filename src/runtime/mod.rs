@@ -4,7 +4,9 @@ mod build;
 mod certificates;
 mod descriptors;
 mod instance;
+mod listeners;
 mod reload;
+mod serve;
 mod signals;
 mod stop;
 mod watch;
@@ -17,7 +19,7 @@ use std::{
 use anyhow::Context;
 use log::info;
 
-use self::{instance::Instance, signals::Signals, watch::Watch};
+use self::{instance::Instance, serve::serve, signals::Signals, watch::Watch};
 use crate::{
     admin::Reload,
     config::{self, EXIT_CONFIG, render},
@@ -68,7 +70,7 @@ async fn start_and_serve(
         }
     };
     instance.context.reloaded(record);
-    Ok(instance.serve(signals, files).await)
+    Ok(serve(&instance, signals, files).await)
 }
 
 /// The runtime that traffic runs on.

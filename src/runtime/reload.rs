@@ -20,6 +20,7 @@ use crate::{
 /// site in service.
 pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) -> Reloaded {
     let path = instance.path.clone();
+    files.seen();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
         refused(instance, asked, "it failed inside", "");
         let nothing = Reload::new(asked, &Findings::default());

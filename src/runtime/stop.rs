@@ -40,7 +40,7 @@ async fn drain(instance: &Instance) {
     if !shutdown.delay.is_zero() {
         sleep(shutdown.delay).await;
     }
-    instance.close_listeners();
+    instance.listeners.close();
     let begun = Instant::now();
     match timeout(shutdown.drain, instance.connections.drained()).await {
         Ok(()) => info!("stopped, every request has ended ({:?})", begun.elapsed()),

@@ -33,6 +33,9 @@ pub(super) struct Watch {
     /// Followed files, and directories where a new file counts, as they last looked.
     looks: BTreeMap<PathBuf, Look>,
     changes: Receiver<()>,
+    /// Since when something has happened that was not looked at yet: kept here, because whoever
+    /// waits may stop waiting and begin anew.
+    stirred: Option<Instant>,
 }
 
 impl Watch {
@@ -42,7 +45,8 @@ impl Watch {
         let watcher = notify::recommended_watcher(move |event| note(&notes, event))
             .inspect_err(|e| warn!("files are not watched ({e}); SIGHUP still reloads"))
             .ok();
-        Self { watcher, directories: BTreeSet::new(), looks: BTreeMap::new(), changes }
+        let directories = BTreeSet::new();
+        Self { watcher, directories, looks: BTreeMap::new(), changes, stirred: None }
     }
 
     /// Follows these files, and `more` directories in which a new file counts, and nothing else.
@@ -74,30 +78,44 @@ impl Watch {
         self.directories = wanted;
     }
 
-    /// Resolves when a followed file changed and things have settled.
+    /// Resolves when a followed file changed and things have settled. Dropped before that, it
+    /// forgets nothing: the next one resolves for the same change.
     pub(super) async fn changed(&mut self) {
         loop {
             self.stirred().await;
-            // A directory may have come, gone, or been swapped for another.
-            self.watch_directories();
-            let mut changed = false;
-            for (path, known) in &mut self.looks {
-                let now = look(path);
-                changed |= *known != now;
-                *known = now;
-            }
-            if changed {
+            if self.look_again() {
                 return;
             }
         }
     }
 
+    /// The files are about to be read for another reason: what changed until now is no news.
+    pub(super) fn seen(&mut self) {
+        self.look_again();
+    }
+
+    /// Whether a followed file changed since the last look.
+    fn look_again(&mut self) -> bool {
+        self.stirred = None;
+        // A directory may have come, gone, or been swapped for another.
+        self.watch_directories();
+        let mut changed = false;
+        for (path, known) in &mut self.looks {
+            let now = look(path);
+            changed |= *known != now;
+            *known = now;
+        }
+        changed
+    }
+
     /// Resolves when anything happened in the directories and has settled.
     async fn stirred(&mut self) {
-        if self.changes.recv().await.is_none() {
-            return std::future::pending().await;
-        }
-        let longest = Instant::now() + LONGEST;
+        let begun = match self.stirred {
+            Some(begun) => begun,
+            None if self.changes.recv().await.is_none() => return std::future::pending().await,
+            None => *self.stirred.insert(Instant::now()),
+        };
+        let longest = begun + LONGEST;
         loop {
             let quiet = (Instant::now() + QUIET).min(longest);
             match timeout_at(quiet, self.changes.recv()).await {
@@ -178,6 +196,28 @@ mod tests {
         watch.follow(&file, &[], &[]);
         std::fs::write(dir.path().join("v2/config.yaml"), "e").unwrap();
         assert!(noticed(&mut watch).await, "write behind the link");
+    }
+
+    #[tokio::test]
+    async fn a_change_outlives_whoever_waited_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, "a").unwrap();
+        let mut watch = Watch::new();
+        watch.follow(&file, &[], &[]);
+        std::fs::write(&file, "bb").unwrap();
+        // Noticed, but not settled, when another signal comes: again and again.
+        for _ in 0..3 {
+            let interrupted = tokio::time::timeout(QUIET / 2, watch.changed()).await;
+            assert!(interrupted.is_err(), "a burst ends after {QUIET:?}");
+        }
+        assert!(noticed(&mut watch).await, "the change was forgotten");
+
+        std::fs::write(&file, "ccc").unwrap();
+        assert!(tokio::time::timeout(QUIET / 2, watch.changed()).await.is_err());
+        watch.seen();
+        let again = tokio::time::timeout(QUIET * 2, watch.changed()).await;
+        assert!(again.is_err(), "what is read anyway is told once more");
     }
 
     #[tokio::test]
