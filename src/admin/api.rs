@@ -8,7 +8,7 @@ use pingora::protocols::http::ServerSession;
 
 use super::{
     answer::{Answer, Problem, answer as whole, json},
-    app::Access,
+    app::{Access, Peer},
     context::Context,
     events, explained, guard,
     inventory::{Certificates, Farms, Pins, Site},
@@ -74,15 +74,16 @@ pub(super) async fn answer(
     session: &mut ServerSession,
     access: &Access,
     context: &Arc<Context>,
-    from: &str,
+    peer: &Peer,
 ) -> Answer {
     let request = session.req_header();
     let told = format!("{} {}", request.method, request.uri.path());
     let answered = match Route::of(request.uri.path()) {
         None => Err(Problem::new(StatusCode::NOT_FOUND, "there is no such thing in the API")),
         Some(Route::Change(what)) => {
-            let changed = change(session, access, context, what, from).await;
+            let changed = change(session, access, context, what, peer).await;
             if let Err(Problem { status, error, .. }) = &changed {
+                let from = &peer.from;
                 warn!("admin: {told} from {from} refused: {status}: {error}");
             }
             changed
@@ -128,7 +129,7 @@ async fn change(
     access: &Access,
     context: &Arc<Context>,
     what: Change,
-    from: &str,
+    peer: &Peer,
 ) -> Result<Answer, Problem> {
     let request = session.req_header();
     allows(&request.method, &[Method::POST], "POST")?;
@@ -137,9 +138,10 @@ async fn change(
     let body = body(session).await?;
     match what {
         Change::Reload => {
-            context.asked.ask(&body, from).await.map(|told| json(StatusCode::OK, &told))
+            let told = context.asked.ask(&body, &peer.from, &peer.waits).await;
+            told.map(|told| json(StatusCode::OK, &told))
         }
-        Change::State(state) => order(context, state, &body, from).await,
+        Change::State(state) => order(context, state, &body, &peer.from).await,
     }
 }
 

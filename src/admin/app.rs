@@ -11,6 +11,7 @@ use super::{
     api,
     context::Context,
     guard, health, metrics, page,
+    reloading::Waits,
 };
 use crate::site::Token;
 
@@ -40,6 +41,8 @@ pub(super) struct Peer {
     pub(super) from: String,
     /// The address it came to; none on a Unix socket.
     pub(super) local: Option<IpAddr>,
+    /// Whether they wait for a reload.
+    pub(super) waits: Waits,
 }
 
 /// One connection to it.
@@ -76,7 +79,7 @@ impl ServeHttp for Visit {
             return metrics::answer(session, api.as_ref(), context).await;
         }
         match (api, path.starts_with(api::PREFIX)) {
-            (Some(access), true) => api::answer(session, access, context, &self.peer.from).await,
+            (Some(access), true) => api::answer(session, access, context, &self.peer).await,
             (Some(access), false) => page::answer(session, access, context).await,
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }

@@ -1,7 +1,7 @@
 //! `POST /api/v1/reload`: what it takes and answers, and the way to the loop that reloads.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -91,19 +91,42 @@ impl ReloadAsked {
     }
 }
 
+/// Whether one caller waits for a reload, so that it is given the time for it.
+#[derive(Debug, Default)]
+pub(super) struct Waits(AtomicBool);
+
+impl Waits {
+    /// At this moment.
+    pub(super) fn now(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn begin(&self) -> Waiting<'_> {
+        self.0.store(true, Ordering::Release);
+        Waiting(self)
+    }
+}
+
+/// Ends the waiting, however that comes.
+struct Waiting<'a>(&'a Waits);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
+
 /// The way from the API to the one loop that reloads.
 #[derive(Debug)]
 pub(super) struct AskedReloads {
     ask: mpsc::Sender<ReloadAsked>,
     asked: Mutex<mpsc::Receiver<ReloadAsked>>,
-    /// How many wait.
-    waiting: AtomicUsize,
 }
 
 impl Default for AskedReloads {
     fn default() -> Self {
         let (ask, asked) = mpsc::channel(WAITING);
-        Self { ask, asked: Mutex::new(asked), waiting: AtomicUsize::new(0) }
+        Self { ask, asked: Mutex::new(asked) }
     }
 }
 
@@ -116,11 +139,6 @@ impl AskedReloads {
         }
     }
 
-    /// Whether somebody waits for a reload.
-    pub(super) fn any(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-
     /// Nobody is answered any more.
     pub(super) async fn close(&self) {
         let mut asked = self.asked.lock().await;
@@ -128,8 +146,13 @@ impl AskedReloads {
         while asked.try_recv().is_ok() {}
     }
 
-    /// Asks for a reload and waits for what comes of it.
-    pub(super) async fn ask(&self, body: &[u8], from: &str) -> Result<Reloaded, Problem> {
+    /// Asks for a reload and waits for what comes of it; `waits` tells so meanwhile.
+    pub(super) async fn ask(
+        &self,
+        body: &[u8],
+        from: &str,
+        waits: &Waits,
+    ) -> Result<Reloaded, Problem> {
         let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
         let ReloadBody { who, why } =
             serde_json::from_slice(body).map_err(|e| bad(format!("the body: {e}")))?;
@@ -143,10 +166,8 @@ impl AskedReloads {
         let (answer, told) = oneshot::channel();
         let asked = ReloadAsked { told: format!("asked by {}", who.trim()), answer };
         self.ask.try_send(asked).map_err(|_| unavailable("Frontgate is busy, or stopping"))?;
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let told = tokio::time::timeout(PATIENCE, told).await;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        match told {
+        let _waiting = waits.begin();
+        match tokio::time::timeout(PATIENCE, told).await {
             Ok(Ok(reloaded)) => Ok(reloaded),
             Ok(Err(_)) => Err(unavailable("Frontgate is stopping")),
             Err(_) => Err(unavailable("the reload still goes on; see the log")),
@@ -161,6 +182,19 @@ mod tests {
     const JO: &[u8] = br#"{"who":"jo@ws1"}"#;
 
     #[tokio::test]
+    async fn who_stops_waiting_waits_no_more() {
+        let (reloads, waits) = (AskedReloads::default(), Waits::default());
+        {
+            let ask = reloads.ask(JO, "test", &waits);
+            tokio::pin!(ask);
+            assert!(tokio::time::timeout(Duration::ZERO, &mut ask).await.is_err());
+            assert!(waits.now());
+        }
+        assert!(!waits.now(), "its connection broke off");
+        assert_eq!(reloads.next().await.told, "asked by jo@ws1");
+    }
+
+    #[tokio::test]
     async fn whoever_asks_gets_the_answer_of_its_reload() {
         let reloads = AskedReloads::default();
         let reload = Reload::new("test", &crate::config::diagnostic::Findings::default());
@@ -170,7 +204,9 @@ mod tests {
             assert_eq!(asked.told, "asked by jo@ws1");
             asked.answer(Reloaded::from(&failed));
         };
-        let (answer, ()) = tokio::join!(reloads.ask(JO, "test"), serve);
+        let waits = Waits::default();
+        let (answer, ()) = tokio::join!(reloads.ask(JO, "test", &waits), serve);
+        assert!(!waits.now());
         let answer = answer.unwrap();
         assert_eq!(answer.result, ReloadResult::Failed);
         assert_eq!(answer.error.as_deref(), Some("address in use"));
@@ -179,9 +215,10 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_frontgate_that_stops() {
         let reloads = AskedReloads::default();
-        let (early, ()) = tokio::join!(reloads.ask(JO, "test"), reloads.close());
+        let waits = Waits::default();
+        let (early, ()) = tokio::join!(reloads.ask(JO, "test", &waits), reloads.close());
         assert_eq!(early.unwrap_err().error, "Frontgate is stopping");
-        let late = reloads.ask(JO, "test").await.unwrap_err();
+        let late = reloads.ask(JO, "test", &waits).await.unwrap_err();
         assert_eq!(late.error, "Frontgate is busy, or stopping");
     }
 
@@ -189,7 +226,8 @@ mod tests {
     async fn a_body_of_no_sense_reloads_nothing() {
         let reloads = AskedReloads::default();
         for body in ["", "{}", r#"{"who":" "}"#, r#"{"who":"a\nb"}"#, r#"{"who":"a","x":1}"#] {
-            let refused = reloads.ask(body.as_bytes(), "test").await.unwrap_err();
+            let refused =
+                reloads.ask(body.as_bytes(), "test", &Waits::default()).await.unwrap_err();
             assert_eq!(refused.status, 400, "{body}");
         }
         assert!(reloads.asked.lock().await.try_recv().is_err());

@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     app::{Access, App, Peer, Visit},
     context::Context,
-    reloading,
+    reloading::{self, Waits},
     stream::Caller,
 };
 use crate::{
@@ -104,13 +104,13 @@ impl Door {
             Self::Tcp(socket) => {
                 let (stream, client) = socket.accept().await?;
                 let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
-                (stream.into(), Peer { from: client.to_string(), local })
+                (stream.into(), Peer { from: client.to_string(), local, waits: Waits::default() })
             }
             Self::Unix(socket) => {
                 let (stream, _) = socket.accept().await?;
                 let user = stream.peer_cred().map_or("?".to_owned(), |peer| peer.uid().to_string());
                 let from = format!("the Unix socket, user {user}");
-                (stream.into(), Peer { from, local: None })
+                (stream.into(), Peer { from, local: None, waits: Waits::default() })
             }
         })
     }
@@ -173,7 +173,7 @@ async fn accept_all(door: Door, app: Arc<App>, mut shutdown: ShutdownWatch) {
         // Test: idle_connections_do_not_silence_the_health_listener
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let caller = Arc::new(Caller::new(Visit { app: app.clone(), peer }));
-        let (shutdown, context) = (shutdown.clone(), app.context.clone());
+        let shutdown = shutdown.clone();
         tokio::spawn(async move {
             let mut work = caller.process_new(stream, &shutdown);
             if timeout(PATIENCE, &mut work).await.is_ok() {
@@ -182,11 +182,75 @@ async fn accept_all(door: Door, app: Arc<App>, mut shutdown: ShutdownWatch) {
             }
             if caller.streams() {
                 work.await;
-            } else if context.asked.any() {
-                // A reload may take longer, and somebody waits to hear what comes of it.
+            } else if caller.waits() {
                 let _ = timeout(reloading::PATIENCE, work).await;
             }
             drop(place);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::atomic::AtomicBool};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        admin::{Reload, Reloaded},
+        config::diagnostic::Findings,
+        events::Events,
+        farm::Farms,
+        site::Token,
+        store::Store,
+    };
+
+    /// SECURITY: or idle connections would fill the admin side while a reload takes its time.
+    #[tokio::test]
+    async fn a_reload_gives_time_to_nobody_but_who_waits_for_it() {
+        let (store, _) = Store::open(Path::new("/dev/null/none"));
+        let (farms, ready) = (Arc::new(Farms::default()), Arc::new(AtomicBool::new(true)));
+        let context = Context::new(ready, farms, Arc::new(store), Events::default());
+        let context = Arc::new(context);
+        let secret = "a".repeat(32);
+        let access = Access { token: Token::parse(&secret).unwrap(), to_read: false };
+        let app = App {
+            context: context.clone(),
+            hosts: None,
+            api: Some(access),
+            health: true,
+            metrics: false,
+        };
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let running = run(Door::Tcp(socket), app);
+
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        let body = r#"{"who":"jo"}"#;
+        let request = format!(
+            "POST /api/v1/reload HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Authorization: Bearer {secret}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        waiting.write_all(request.as_bytes()).await.unwrap();
+        let asked = context.reload_asked().await;
+        tokio::time::pause();
+        let begun = Instant::now();
+        assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
+        assert!(begun.elapsed() < PATIENCE * 2, "after {:?}", begun.elapsed());
+        // Far past the time of an answer.
+        tokio::time::sleep(PATIENCE * 2).await;
+        let nothing = Reload::new("test", &Findings::default());
+        asked.answer(Reloaded::from(&nothing));
+        let mut answer = String::new();
+        waiting.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        running.close().await;
     }
 }

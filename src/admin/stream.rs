@@ -55,6 +55,11 @@ impl Caller {
     pub(super) fn streams(&self) -> bool {
         self.streams.load(Ordering::Acquire)
     }
+
+    /// Whether it waits for a reload, which may take longer than an answer.
+    pub(super) fn waits(&self) -> bool {
+        self.visit.peer.waits.now()
+    }
 }
 
 #[async_trait]

@@ -71,7 +71,7 @@ codes! {
     FARM_SERVES_AGAIN "farm_serves_again" Info "seconds"
         "A farm that had no server has one again that takes new clients.";
     LISTENER_LOST "listener_lost" Error "listener"
-        "A refused reload had closed a listener, and its address was taken meanwhile.";
+        "A refused reload had closed a listener, and its address was taken meanwhile. The next reload opens it again, once the address is free.";
     NEEDS_RESTART "needs_restart" Warning "setting"
         "A reload changed a setting that only a restart brings about.";
     RELOAD_DONE "reload_done" Info "asked listeners farms rules site was findings"

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Version, header};
+use http::{HeaderMap, Version, header};
 use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, place, respond, rule};
@@ -221,9 +221,7 @@ fn forward(
     if verdict == Verdict::Refused {
         return Err(reason::CONNECTION_AUTH_OFF.into());
     }
-    if let (Some(limit), Some(length)) = (rule.body_size, announced_length(request))
-        && length > limit
-    {
+    if announces_too_much(rule.body_size, &request.headers) {
         return Err(reason::BODY_TOO_LARGE.into());
     }
     session.set_read_timeout(Some(rule.body_timeout));
@@ -254,8 +252,12 @@ fn owns(connection: &Connection, source: IpAddr, signs_in: bool) -> bool {
     owner.is_none_or(|owner| *owner == source)
 }
 
-fn announced_length(request: &pingora::http::RequestHeader) -> Option<u64> {
-    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// Whether a body is refused before it comes, by its Content-Length. One without is counted while
+/// it comes.
+pub(super) fn announces_too_much(limit: Option<u64>, headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length: Option<u64> = length.and_then(|length| length.parse().ok());
+    limit.zip(length).is_some_and(|(limit, length)| length > limit)
 }
 
 /// Body bytes on their way to the server.

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::live::{Live, http2_allowed};
+use super::{
+    admit::announces_too_much,
+    live::{Live, http2_allowed},
+};
 use crate::{
     farm::{self, Farm, Prospect, Tried, Wish},
     guard::{self, HeadLimits},
@@ -55,6 +58,10 @@ pub fn configured(site: &Site, table: &Table, asked: &Asked) -> Result<Explanati
         && pin::on_request(farm.connection_auth, &asked.headers, false) == pin::Verdict::Refused
     {
         told.refuse(reason::CONNECTION_AUTH_OFF);
+    }
+    let limit = told.toward.as_ref().and_then(|toward| toward.body_size);
+    if announces_too_much(limit, &asked.headers) {
+        told.refuse(reason::BODY_TOO_LARGE);
     }
     Ok(told)
 }

@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::Context;
 use log::{error, info, warn};
-use tokio::sync::Mutex;
 
 use super::{
+    admin_side::AdminSide,
     build::{Builder, proxy},
     certificates::Certificates,
     listeners::{Listeners, bind},
@@ -24,7 +24,7 @@ use crate::{
     forward::{Current, Live},
     listen::{Bound, Connections},
     observe::AccessLog,
-    site::{self, Listener, Site},
+    site::{Listener, Site},
     store::Store,
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Instance {
     pub(super) certificates: Arc<Certificates>,
     pub(super) builder: Builder,
     pub(super) listeners: Listeners,
-    admin: Mutex<Vec<admin::Running>>,
+    pub(super) admin: AdminSide,
 }
 
 impl Instance {
@@ -63,7 +63,7 @@ impl Instance {
         let builder = Builder::new(farms.clone());
         let ready = Arc::new(AtomicBool::new(false));
         let context = Arc::new(admin::Context::new(ready.clone(), farms, store, events.clone()));
-        let admin = admin::start(&site.admin, &context)?;
+        let admin = AdminSide::start(&site.admin, &context, &events)?;
         let prepared = builder.prepare(&site)?;
         let live = builder.live(site.clone(), prepared).await;
         let current = Arc::new(Current::new(live, log, builder.metrics.clone()));
@@ -83,7 +83,7 @@ impl Instance {
             events,
             certificates: Arc::default(),
             builder,
-            admin: Mutex::new(admin),
+            admin,
         };
         for bound in bound {
             instance.listeners.accept(bound);
@@ -115,6 +115,8 @@ impl Instance {
                     self.listeners.accept(bound);
                 }
                 self.listeners.keep(site);
+                // Also one that was lost is open again.
+                self.ready.store(true, Ordering::Release);
                 Ok(())
             }
             Err(error) => {
@@ -122,6 +124,11 @@ impl Instance {
                 Err(error)
             }
         }
+    }
+
+    /// Whether every listener of this site is open; not after one was lost.
+    pub(super) async fn is_whole(&self, site: &Site) -> bool {
+        self.listeners.are_all_open(site) && self.admin.runs().await
     }
 
     /// Everything of a reload that can fail. What had to be closed for it goes into `closed`.
@@ -134,8 +141,10 @@ impl Instance {
         let bound = self.listeners.bind_new(site, closed).await?;
         let prepared = self.builder.prepare(site)?;
         self.current.log.apply(&site.access_log).context("access log")?;
-        if let Err(error) = self.change_admin(&old.admin, &site.admin).await {
-            let _ = self.current.log.apply(&old.access_log);
+        if let Err(error) = self.admin.change(&old.admin, &site.admin).await {
+            if let Err(e) = self.current.log.apply(&old.access_log) {
+                error!("access log: {e}; it stays where the refused configuration wants it");
+            }
             return Err(error);
         }
         // Last: the farms of a refused site must not run.
@@ -149,27 +158,9 @@ impl Instance {
             self.ready.store(false, Ordering::Release);
             let name = &*listener.name;
             let text =
-                format!("listener {name} is lost: {error:#}; restart when the address is free");
+                format!("listener {name} is lost: {error:#}; reload when the address is free");
             self.events.tell(News::new(code::LISTENER_LOST, text).with("listener", name));
         }
-    }
-
-    async fn change_admin(&self, old: &site::Admin, new: &site::Admin) -> anyhow::Result<()> {
-        if old == new {
-            return Ok(());
-        }
-        let mut admin = self.admin.lock().await;
-        for running in admin.drain(..) {
-            running.close().await;
-        }
-        match admin::start(new, &self.context) {
-            Ok(started) => *admin = started,
-            Err(error) => {
-                *admin = admin::start(old, &self.context)?;
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 
     /// Opens the access log anew, after it was moved away.
@@ -177,13 +168,6 @@ impl Instance {
         match self.current.log.reopen() {
             Ok(()) => info!("access log opened anew"),
             Err(e) => error!("access log: {e}; the old file stays"),
-        }
-    }
-
-    /// Closes the admin side, once no request is left that it tells of.
-    pub(super) async fn close_admin(&self) {
-        for running in self.admin.lock().await.drain(..) {
-            running.close().await;
         }
     }
 }

@@ -86,6 +86,12 @@ impl Listeners {
         Ok(bound)
     }
 
+    /// Whether every listener of the site accepts.
+    pub(super) fn are_all_open(&self, site: &Site) -> bool {
+        let running = self.lock();
+        site.listeners.iter().all(|listener| running.contains_key(&listener.address))
+    }
+
     /// Opens listeners again that a refused reload had closed. Returns those that are lost,
     /// because somebody took the address in between.
     pub(super) fn reopen(&self, closed: Vec<Arc<Listener>>) -> Vec<(Arc<Listener>, anyhow::Error)> {

@@ -1,5 +1,6 @@
 //! A running Frontgate: start, reload, stop.
 
+mod admin_side;
 mod build;
 mod certificates;
 mod descriptors;

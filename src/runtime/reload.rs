@@ -50,7 +50,7 @@ async fn take_over(
     mut record: Reload,
 ) -> Reload {
     let old = instance.current.load().site.clone();
-    if old.fingerprint == site.fingerprint {
+    if old.fingerprint == site.fingerprint && instance.is_whole(&old).await {
         info!("reload ({asked}): nothing has changed");
         return record;
     }

@@ -35,7 +35,7 @@ pub(super) async fn serve(instance: &Instance, mut signals: Signals, mut files: 
     noting.abort();
     looking.abort();
     instance.delivery.finish(FAREWELL).await;
-    instance.close_admin().await;
+    instance.admin.close().await;
     instance.context.streams_ended(FAREWELL).await;
     instance.current.log.close();
     code

@@ -34,6 +34,7 @@ fn config(servers: &[(&str, u16)], farm: &str) -> String {
         "{LISTENERS}\nfarms:\n  owa: {{ servers: [{}], bridge: http, deny_paths: [/ecp]{farm} }}\n\
          publish:\n  - {{ host: meet.*, farm: owa }}\n  \
          - {{ host: meet.contoso.com, path: /old, redirect: \"https://new.contoso.com/\" }}\n  \
+         - {{ host: meet.contoso.com, farm: owa, path: /small, body_size: 4KiB }}\n  \
          - {{ host: meet.contoso.com, farm: owa, rewrite: {{ path: \"/new/{{R:1}}\" }}, path: /app,\n      \
              request_headers: {{ set: {{ X-Rule: \"{{HTTP_HOST}}\" }} }} }}\n  \
          - {{ host: meet.contoso.com, farm: owa, schemes: [https, http] }}\n",
@@ -106,6 +107,19 @@ fn the_verdict_is_the_answer() {
     let url = "https://meet.contoso.com/";
     let words = ["explain", url, "--header", "Authorization: Negotiate eA=="];
     assert_eq!(told(&frontgate, &words)["verdict"]["reason"], answer.reason());
+    for (length, outcome) in [("4096", "forward"), ("4097", "refused")] {
+        let words = ["explain", "https://meet.contoso.com/small", "-X", "POST", "--header"];
+        let length = format!("Content-Length: {length}");
+        let verdict = told(&frontgate, &[&words[..], &[&length]].concat())["verdict"].clone();
+        assert_eq!(verdict["outcome"], outcome, "{length}: {verdict}");
+        if outcome == "refused" {
+            let answer = frontgate.tls("meet.contoso.com").ask(&format!(
+                "POST /small HTTP/1.1\r\nHost: meet.contoso.com\r\n{length}\r\n\r\n"
+            ));
+            assert_eq!((&verdict["status"], answer.status), (&json!(413), 413));
+            assert_eq!(verdict["reason"], answer.reason());
+        }
+    }
     // Plain http to what only https has.
     let answer = frontgate.plain().get("meet.contoso.com", "/old");
     let told = told(&frontgate, &["explain", &format!("http://meet.contoso.com:{plain}/old")]);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::{
     SOON,
     backend::{Backend, always, held},
@@ -208,4 +210,75 @@ fn a_refused_reload_leaves_every_listener_as_it_was() {
         until("reload", SOON, || (frontgate.log_count(" reloaded (") > seen).then_some(()));
         assert_eq!(Client::plain(elsewhere).ask(GET).text(), "ok");
     }
+}
+
+/// A socket that lets Frontgate bind beside it, until it is told not to reuse its address.
+fn stranger(address: &str) -> (Socket, u16) {
+    let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    stranger.set_reuse_address(true).unwrap();
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    stranger.bind(&address.into()).unwrap();
+    let port = stranger.local_addr().unwrap().as_socket().unwrap().port();
+    (stranger, port)
+}
+
+/// A refused reload had closed it, and somebody else is on its address when it comes back.
+#[test]
+fn a_lost_listener_is_found_again_by_the_next_reload() {
+    let backend = Backend::plain(always("ok"));
+    let (stranger, port) = stranger("127.0.0.7:0");
+    let taken = std::net::TcpListener::bind("127.0.0.5:0").unwrap();
+    let extra = format!("  - {{ name: taken, address: \"{}\" }}\n", taken.local_addr().unwrap());
+    let text = |ip: &str, more: &str| {
+        config("", "meet.*", backend.port())
+            .replace("127.0.0.2:0", &format!("{ip}:{port}"))
+            .replace("certificates:", &format!("{more}certificates:"))
+    };
+    let frontgate = Frontgate::with(&text("0.0.0.0", ""));
+    let admin = frontgate.address("admin");
+    let readyz = || Client::plain(admin).get("localhost", "/readyz").status;
+    assert_eq!(readyz(), 200);
+    stranger.set_reuse_address(false).unwrap();
+    frontgate.rewrite(&text("127.0.0.1", &extra));
+    frontgate.log_line("listener plain is lost: ");
+    until("not ready", SOON, || (readyz() == 503).then_some(()));
+    // The old configuration, of which nothing changes, is refused while the stranger is there.
+    let reload = || frontgate.command(&["reload"]);
+    frontgate.rewrite(&text("0.0.0.0", ""));
+    let (code, out, err) = reload();
+    assert!(code != 0 && err.contains("cannot bind"), "{code} {out}{err}");
+    assert_eq!(readyz(), 503);
+    drop(stranger);
+    let (code, out, err) = reload();
+    assert_eq!((code, out.as_str()), (0, "reloaded\n"), "{err}");
+    assert_eq!(readyz(), 200);
+    let here: std::net::SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    assert_eq!(Client::plain(here).ask(GET).text(), "ok");
+    let (_, out, _) = reload();
+    assert_eq!(out, "nothing has changed\n");
+}
+
+#[test]
+fn a_lost_admin_side_is_found_again_by_the_next_reload() {
+    let backend = Backend::plain(always("ok"));
+    let (stranger, port) = stranger("127.0.0.1:0");
+    let taken = std::net::TcpListener::bind("127.0.0.5:0").unwrap();
+    let text = |health: &str| {
+        let admin = format!("admin: {{ listen: 127.0.0.1:{port} }}\n{health}");
+        config("", "meet.*", backend.port()).replace("admin: { listen: 127.0.0.1:0 }", &admin)
+    };
+    let frontgate = Frontgate::with(&text(""));
+    let admin = frontgate.address("admin");
+    stranger.set_reuse_address(false).unwrap();
+    frontgate
+        .rewrite(&text(&format!("health: {{ listen: \"{}\" }}\n", taken.local_addr().unwrap())));
+    frontgate.log_line("the admin side is lost: ");
+    assert_eq!(frontgate.plain().ask(GET).text(), "ok");
+    drop(stranger);
+    let opened = frontgate.log_count("admin: http on ");
+    frontgate.rewrite(&text(""));
+    until("the admin side", SOON, || {
+        (frontgate.log_count("admin: http on ") > opened).then_some(())
+    });
+    assert_eq!(Client::plain(admin).get("localhost", "/readyz").status, 200);
 }
