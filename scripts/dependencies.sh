@@ -7,7 +7,8 @@ set -euo pipefail
 build=(cmake g++ make pkg-config libclang-dev)
 # Real peers that the tests talk to and with.
 # python3-venv: a reader of IIS logs, installed by its test.
-test=(apache2-bin chromium chromium-driver curl gss-ntlmssp nginx-light openssl prometheus python3-venv)
+test=(apache2-bin chromium chromium-driver curl gss-ntlmssp nginx-light openssl prometheus python3-venv
+    systemd)
 
 case "${1:-build}" in
 build) wanted=("${build[@]}") ;;

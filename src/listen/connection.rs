@@ -10,11 +10,9 @@ use std::{
     },
 };
 
-use http::HeaderValue;
-use pingora::server::ShutdownWatch;
-
-use super::{Admitted, Arr};
+use super::{Admitted, Arr, Ends};
 use crate::site::{Certificate, Listener};
+use http::{HeaderValue, StatusCode};
 
 /// One client connection, shared by everything that serves it.
 #[derive(Debug)]
@@ -38,8 +36,8 @@ pub struct Connection {
     pub upgraded: AtomicBool,
     /// The framing of a request body broke while it was read.
     pub framing_broken: AtomicBool,
-    /// Turns true when the listener stops: answers then carry `Connection: close`.
-    pub stopping: ShutdownWatch,
+    /// How it learns that its listener stops: answers then carry `Connection: close`.
+    pub ends: Ends,
     /// Counts it while anything still holds on to it.
     _admitted: Admitted,
     /// What `pin` keeps for it; let go as soon as the client has left.
@@ -74,7 +72,7 @@ impl Connection {
         client: SocketAddr,
         local: SocketAddr,
         tls: Option<ConnectionTls>,
-        stopping: ShutdownWatch,
+        ends: Ends,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {
@@ -93,7 +91,7 @@ impl Connection {
             port_value,
             local,
             tls,
-            stopping,
+            ends,
             _admitted: admitted,
             kept: Mutex::default(),
             fd,
@@ -107,6 +105,16 @@ impl Connection {
     /// What servers are told in the style of ARR.
     pub fn arr(&self) -> &Arr {
         self.arr.get_or_init(|| Arr::new(self.client, self.tls.as_ref()))
+    }
+
+    /// Whether an answer with this status is the last one, because the listener stops.
+    ///
+    /// COMPAT: after a hand-over a sign-in that has begun is brought to its end: its next step has
+    /// to come on the same connection, and Outlook would ask for the password otherwise.
+    /// Test: a_sign_in_that_has_begun_ends_where_it_began
+    pub fn ends_with(&self, status: StatusCode) -> bool {
+        let signs_in = status == StatusCode::UNAUTHORIZED && self.pinned.load(Ordering::Relaxed);
+        if signs_in { *self.ends.at_once.borrow() } else { *self.ends.shutdown.borrow() }
     }
 
     /// The client has left: nothing of it may go on.

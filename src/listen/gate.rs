@@ -332,16 +332,20 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::{listen::Connections, site::Listener};
+    use crate::{
+        listen::{Connections, Ends},
+        site::Listener,
+    };
 
     fn connection() -> Arc<Connection> {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let listener = Listener { name: "test".into(), address, public_port: 80, tls: None };
         let all = Arc::new(Connections::default());
         let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
-        let (_, stopping) = tokio::sync::watch::channel(false);
+        let (_, stop) = tokio::sync::watch::channel(false);
+        let ends = Ends { shutdown: stop.clone(), at_once: stop };
         let listener = Arc::new(listener);
-        Arc::new(Connection::new(listener, address, address, None, stopping, admitted, -1))
+        Arc::new(Connection::new(listener, address, address, None, ends, admitted, -1))
     }
 
     #[tokio::test(start_paused = true)]

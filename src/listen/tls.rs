@@ -20,11 +20,10 @@ use pingora::{
     Error, ErrorType,
     listeners::TlsAccept,
     protocols::tls::{SslStream, TlsRef, server::handshake_with_callback},
-    server::ShutdownWatch,
     tls::ext,
 };
 
-use super::{Admitted, Connection, View, connection::ConnectionTls, socket::Socket};
+use super::{Admitted, Connection, Ends, View, connection::ConnectionTls, socket::Socket};
 use crate::site::{Certificate, Listener, ListenerTls, TlsVersion};
 
 /// COMPAT: Windows 7 and 8.1 clients (Schannel) offer ECDHE with RSA certificates only with CBC
@@ -82,7 +81,7 @@ pub(super) struct Facts {
     listener: Arc<Listener>,
     client: SocketAddr,
     local: SocketAddr,
-    stopping: ShutdownWatch,
+    ends: Ends,
     admitted: Mutex<Option<Admitted>>,
     fd: RawFd,
     connection: OnceLock<Arc<Connection>>,
@@ -93,12 +92,12 @@ impl Facts {
         listener: Arc<Listener>,
         client: SocketAddr,
         local: SocketAddr,
-        stopping: ShutdownWatch,
+        ends: Ends,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {
         let (admitted, connection) = (Mutex::new(Some(admitted)), OnceLock::new());
-        Self { listener, client, local, stopping, admitted, fd, connection }
+        Self { listener, client, local, ends, admitted, fd, connection }
     }
 }
 
@@ -116,11 +115,10 @@ impl TlsAccept for Facts {
             certificate: ssl.ex_data(*SERVED).cloned(),
         };
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let (listener, stopping) = (self.listener.clone(), self.stopping.clone());
+        let (listener, ends) = (self.listener.clone(), self.ends.clone());
         let (client, local) = (self.client, self.local);
         let fd = self.fd;
-        let connection =
-            Connection::new(listener, client, local, Some(tls), stopping, admitted, fd);
+        let connection = Connection::new(listener, client, local, Some(tls), ends, admitted, fd);
         let connection = self.connection.get_or_init(|| Arc::new(connection));
         Some(Arc::new(connection.clone()))
     }
