@@ -1,7 +1,7 @@
 # One command per intention, the same here and in CI.
 SHELL := /bin/bash
 
-.PHONY: lab test check build install image image-test fmt clippy doc deps
+.PHONY: lab test check build install image image-test deb deb-test fmt clippy doc deps
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -29,6 +29,15 @@ image-test: deps
 	./scripts/image.sh frontgate-test
 	. scripts/engine.sh && export ENGINE IMAGE=frontgate-test && \
 		$(CARGO) test --locked --test image -- --test-threads 2
+
+## deb: the Debian package
+deb: build
+	./scripts/deb.sh $(TARGET)/release/frontgate target/deb
+
+## deb-test: installs, upgrades, removes and purges the package in a Debian of its own; needs root
+deb-test: deps
+	$(CARGO) build --locked --bin frontgate
+	./scripts/deb-test.sh $(TARGET)/debug/frontgate
 
 fmt:
 	$(CARGO) fmt --all -- --check
