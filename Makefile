@@ -1,7 +1,7 @@
 # One command per intention, the same here and in CI.
 SHELL := /bin/bash
 
-.PHONY: lab test check build install image image-test deb deb-test fmt clippy doc deps
+.PHONY: lab test check build install image image-test bench deb deb-test fmt clippy doc deps
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -29,6 +29,13 @@ image-test: deps
 	./scripts/image.sh frontgate-test
 	. scripts/engine.sh && export ENGINE IMAGE=frontgate-test && \
 		$(CARGO) test --locked --test image -- --test-threads 2
+
+## bench: Frontgate beside nginx and HAProxy; ARGS="--rounds 5 --only h1,h2 --write docs"
+bench: build
+	./scripts/dependencies.sh bench
+	test -x $(TARGET)/tools/bin/oha || $(CARGO) install --locked --root $(TARGET)/tools oha
+	FRONTGATE=$(abspath $(TARGET))/release/frontgate OHA=$(abspath $(TARGET))/tools/bin/oha \
+		$(CARGO) test --locked --test bench -- $(ARGS)
 
 ## deb: the Debian package
 deb: build

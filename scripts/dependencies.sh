@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
-# Installs the packages that building ("build") or testing ("test") needs.
+# Installs the packages that building ("build"), testing ("test") or measuring ("bench") needs.
 # As root it installs what is missing and says so; otherwise it tells the one line to run.
 set -euo pipefail
 
 # BoringSSL: cmake, a C++ compiler, and libclang for its bindings. zlib-ng: cmake.
 build=(cmake g++ make pkg-config libclang-dev)
 # Real peers that the tests talk to and with.
-# python3-venv: a reader of IIS logs, installed by its test.
-test=(apache2-bin chromium chromium-driver curl gss-ntlmssp nginx-light openssl prometheus python3-venv
+# python3-venv: what comes from PyPI, installed by the tests that need it.
+# kubernetes-client: kubectl, for its kustomize.
+test=(apache2-bin chromium chromium-driver curl gss-ntlmssp kubernetes-client nginx-light openssl prometheus python3-venv
     systemd)
+
+# What Frontgate is measured beside, and with.
+bench=(curl haproxy nghttp2-client nginx-light)
 
 case "${1:-build}" in
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${test[@]}") ;;
+bench) wanted=("${build[@]}" "${bench[@]}") ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|bench" >&2
     exit 2
     ;;
 esac
@@ -32,6 +37,7 @@ missing=()
 for package in "${wanted[@]}"; do
     # Any nginx will do; installing another flavour would replace what is there.
     if [ "$package" = nginx-light ] && [ -x /usr/sbin/nginx ]; then continue; fi
+    if [ "$package" = kubernetes-client ] && command -v kubectl >/dev/null; then continue; fi
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$state" = installed ] || missing+=("$package")
 done

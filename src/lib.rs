@@ -13,6 +13,7 @@ pub mod forward;
 pub mod guard;
 pub mod lab;
 pub mod listen;
+mod lock;
 pub mod observe;
 pub mod pin;
 pub mod reason;

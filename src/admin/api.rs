@@ -1,5 +1,8 @@
 //! The API, version 1: which path does what.
 
+#[cfg(test)]
+mod measured;
+
 use std::{sync::Arc, time::SystemTime};
 
 use http::{Method, StatusCode};
@@ -11,7 +14,7 @@ use super::{
     answer::{Answer, Problem, answer as whole, json},
     app::{Access, Peer},
     context::Context,
-    events, explained, guard,
+    desk, events, explained, guard,
     inventory::{Certificates, Farms, Pins, Site},
     view::{Done, OrderBody, Servers},
 };
@@ -89,15 +92,15 @@ pub(super) async fn answer(
             }
             changed
         }
-        Some(Route::Read(page)) => read(session, access, context, page),
+        Some(Route::Read(page)) => read(session, access, context, page).await,
     };
     answered.unwrap_or_else(Problem::answer)
 }
 
-fn read(
+async fn read(
     session: &ServerSession,
     access: &Access,
-    context: &Context,
+    context: &Arc<Context>,
     page: Page,
 ) -> Result<Answer, Problem> {
     let request = session.req_header();
@@ -105,12 +108,19 @@ fn read(
     if access.to_read {
         guard::may_read(&request.headers, &access.token)?;
     }
+    let query = request.uri.query().map(str::to_owned);
+    let asked = context.clone();
+    let work = move || written(&asked, page, query.as_deref()).unwrap_or_else(Problem::answer);
+    Ok(context.desk.write(work).await)
+}
+
+/// What is read; takes as long as the site is large.
+fn written(context: &Context, page: Page, query: Option<&str>) -> Result<Answer, Problem> {
     let live = || context.live().ok_or_else(starting);
     Ok(match page {
-        Page::Events => events::answer(&context.events, request.uri.query())?,
+        Page::Events => events::answer(&context.events, query)?,
         Page::Explain => {
-            let query = request.uri.query().unwrap_or_default();
-            json(StatusCode::OK, &explained::answer(&*live()?, query)?)
+            json(StatusCode::OK, &explained::answer(&*live()?, query.unwrap_or_default())?)
         }
         Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
         Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
@@ -142,8 +152,10 @@ async fn change(
         Change::Reload => {
             // It is done where hand-overs are begun: never during one.
             drop(leave);
-            let told = context.asked.ask(&body, &peer.from, &peer.waits).await;
-            told.map(|told| json(StatusCode::OK, &told))
+            let told = context.asked.ask(&body, &peer.from, &peer.waits).await?;
+            // Of ten thousand rules there may be as many findings.
+            let written = tokio::task::spawn_blocking(move || json(StatusCode::OK, &told)).await;
+            written.map_err(|_| desk::failed())
         }
         Change::State(state) => order(context, leave, state, &body, &peer.from).await,
     }
@@ -203,7 +215,7 @@ async fn order(
         farms.command(&body.server, &order)
     });
     let done = done.await;
-    let done = done.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it failed"))?;
+    let done = done.map_err(|_| desk::failed())?;
     match done {
         Ok(done) => {
             let kept = if done.kept { "kept across restarts" } else { "NOT kept across restarts" };

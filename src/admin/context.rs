@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,6 +14,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore
 
 use super::{
     Scrape,
+    desk::Desk,
     history::History,
     reloading::{AskedReloads, ReloadAsked},
     reloads::{Reload, Reloads},
@@ -23,6 +24,7 @@ use crate::{
     events::Events,
     farm::Farms,
     forward::{Current, Live},
+    lock::lock,
     site::{Admin, Token},
     store::Store,
 };
@@ -39,6 +41,10 @@ pub struct Context {
     pub(super) events: Events,
     /// Places for streams of events.
     pub(super) streams: Arc<Semaphore>,
+    /// Where pages and answers of the API are written.
+    pub(super) desk: Desk,
+    /// Where metrics are: a Prometheus is not sent away because of dashboards.
+    pub(super) scrapes: Desk,
     /// Reloads that were asked for.
     pub(super) asked: AskedReloads,
     /// Read by whoever changes something; written while nothing may change.
@@ -69,6 +75,8 @@ impl Context {
             current: OnceLock::new(),
             reloads: Reloads::default(),
             history: History::default(),
+            desk: Desk::default(),
+            scrapes: Desk::default(),
             asked: AskedReloads::default(),
             changes: Arc::default(),
             made: Mutex::default(),
@@ -138,7 +146,7 @@ impl Context {
         if let Some(token) = &admin.token {
             return Ok(token.clone());
         }
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         if let Some(token) = &*made {
             return Ok(token.clone());
         }

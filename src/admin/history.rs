@@ -2,11 +2,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use crate::farm::Farm;
+use crate::{farm::Farm, lock::lock};
 
 /// Time from one note to the next.
 pub(super) const TICK: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ impl History {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -6,6 +6,7 @@ mod api;
 mod app;
 mod client;
 mod context;
+mod desk;
 mod events;
 mod explained;
 mod guard;

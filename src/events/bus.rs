@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::event::{Event, News};
+use crate::lock::lock;
 
 /// How many events are kept.
 pub const KEPT: usize = 1000;
@@ -144,7 +145,7 @@ impl Events {
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         // A panic while it was held leaves at most one event out.
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.kept)
     }
 }
 

@@ -7,11 +7,12 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use super::balance::{hash, mix};
+use crate::lock::lock;
 
 /// How long a source that sends nothing is remembered at least (ARR `affinity/timeout`); at most
 /// twice as long.
@@ -77,7 +78,7 @@ impl Sources {
     fn with<T>(&self, source: IpAddr, work: impl FnOnce(&mut Shard) -> Option<T>) -> Option<T> {
         let shard = (mix(key(source)) as usize) % SHARDS;
         let shard = self.shards.get(shard)?;
-        work(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut lock(shard))
     }
 }
 

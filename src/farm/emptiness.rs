@@ -1,12 +1,14 @@
 //! Noticing that no server of a farm takes new clients any more, and that one does again.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use super::{Farm, server::Server};
 use crate::events::{News, code};
+
+use crate::lock::lock;
 
 /// Since when a farm has been without a server.
 #[derive(Debug, Default)]
@@ -38,7 +40,7 @@ impl Farm {
         if !takes && self.servers.iter().any(|server| server.is_looked_up_first()) {
             return;
         }
-        let mut since = self.kept.emptiness.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = lock(&self.kept.emptiness.0);
         let (next, change) = step(*since, takes, now);
         *since = next;
         let (Some(change), Some(one)) = (change, self.servers.first()) else { return };

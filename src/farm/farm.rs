@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -19,6 +19,8 @@ use super::{
     server::Server,
 };
 use crate::site::{self, Affinity};
+
+use crate::lock::lock;
 
 /// One farm: its settings and its servers under one configuration.
 pub struct Farm {
@@ -118,7 +120,7 @@ impl Farm {
         if !failure.counts(policy) {
             return;
         }
-        let _one = self.kept.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.kept.ejecting);
         let ejected = self.servers.iter().filter(|s| !s.standing().takes()).count();
         let left = |s: &&Arc<Server>| s.id() != server.id() && s.open();
         let left = self.servers.iter().filter(left).count();

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     events::Events,
+    lock::lock,
     site::{self, Site},
 };
 
@@ -84,7 +85,7 @@ impl Farms {
 
     /// While it is held, no farm or server comes or goes.
     pub(super) fn still(&self) -> impl Sized + '_ {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     /// Brings the running farms in line with `site`: farms and servers appear, change and vanish.
@@ -96,7 +97,7 @@ impl Farms {
     /// Outside a Tokio runtime, if something has to be started.
     pub fn apply(&self, site: &Site) -> Vec<Arc<Farm>> {
         self.pulse.get_or_init(|| Task(tokio::spawn(keep_pulse(self.running.clone()))));
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = lock(&self.keys);
         keys.follow(site.affinity_key);
         let mut running = lock(&self.running);
         let mut before = std::mem::take(&mut *running);
@@ -222,10 +223,6 @@ fn names(farms: &[Arc<Farm>]) -> BTreeSet<(Arc<str>, Arc<str>)> {
 struct Running {
     servers: HashMap<Arc<str>, Tended>,
     farm: Arc<Farm>,
-}
-
-fn lock(running: &Mutex<HashMap<Arc<str>, Running>>) -> MutexGuard<'_, HashMap<Arc<str>, Running>> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Brings everything up to date that goes by time alone; never returns.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::SystemTime,
 };
 
@@ -13,7 +13,7 @@ use super::{
     server::LOG,
     state::{Order, State},
 };
-use crate::store::Store;
+use crate::{lock::lock, store::Store};
 
 /// The file in the state directory.
 const FILE: &str = "servers.json";
@@ -81,7 +81,7 @@ impl Orders {
     /// Writes the file; returns whether a restart will find the orders.
     pub(super) fn keep(&self) -> bool {
         let Some(store) = &self.store else { return false };
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.writing);
         let text = text(&self.lock());
         match store.write(FILE, text.as_bytes()) {
             Ok(()) => true,
@@ -94,7 +94,7 @@ impl Orders {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

@@ -4,13 +4,13 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crate::site::Passive;
+use crate::{lock::lock, site::Passive};
 
 /// A server that fails at once after every return stays out at most this many times longer.
 const LONGEST: u32 = 16;
@@ -210,7 +210,7 @@ impl Judgement {
         &self,
         step: impl FnOnce(Record) -> (Record, Option<Event>),
     ) -> Option<Event> {
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record = lock(&self.record);
         let (next, event) = step(std::mem::take(&mut *record));
         self.standing.store(next.standing() as u8, Ordering::Relaxed);
         *record = next;
@@ -219,7 +219,7 @@ impl Judgement {
 
     /// Why it is out, and for how long still.
     pub(crate) fn ejected(&self, now: Instant) -> Option<(Arc<str>, Duration)> {
-        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = lock(&self.record);
         let left = record.until?.saturating_duration_since(now);
         Some((record.reason.clone()?, left))
     }

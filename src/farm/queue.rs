@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError, Weak,
+        Mutex, MutexGuard, Weak,
         atomic::{AtomicUsize, Ordering, fence},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use super::{
     choose::{Choice, Wish},
     in_flight::InFlight,
 };
+use crate::lock::lock;
 
 /// Why a request got no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ struct Waiting {
 impl Queue {
     /// Places are looked for in this farm from now on.
     pub(super) fn follow(&self, farm: Weak<Farm>) {
-        *self.farm.lock().unwrap_or_else(PoisonError::into_inner) = farm;
+        *lock(&self.farm) = farm;
     }
 
     /// How many wait.
@@ -118,7 +119,7 @@ impl Queue {
         if self.length() == 0 {
             return;
         }
-        let farm = self.farm.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let farm = lock(&self.farm).upgrade();
         let Some(farm) = farm else { return };
         let mut lines = self.lock();
         let left_over = lines.serve(&farm);
@@ -129,7 +130,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lines)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     events::{Events, News, code},
+    lock::lock,
     site,
 };
 
@@ -341,7 +342,7 @@ impl Server {
 
     fn health(&self) -> MutexGuard<'_, Health> {
         // A panic while it was held cannot leave it half changed: it is replaced as a whole.
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.health)
     }
 }
 

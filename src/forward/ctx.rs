@@ -179,10 +179,10 @@ impl Ctx {
         }
     }
 
-    /// A server took the connection: what failed before is forgotten.
-    pub(super) fn connected(&mut self, reused: bool, fd: RawFd) {
+    /// A server took the connection, at this address: what failed before is forgotten.
+    pub(super) fn connected(&mut self, reused: bool, fd: RawFd, at: Option<IpAddr>) {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
-            self.close |= holds.connected(&farm.spec().name, reused, fd);
+            self.close |= holds.connected(&farm.spec().name, reused, fd, at);
         }
         self.reused = Some(reused);
         self.sent = Some(Instant::now());

@@ -1,6 +1,6 @@
 //! What would become of a request: routing told step by step, and who could serve it now.
 
-use std::net::SocketAddr;
+use std::{collections::HashMap, net::SocketAddr};
 
 use super::{
     admit::announces_too_much,
@@ -10,7 +10,10 @@ use crate::{
     farm::{self, Farm, Prospect, Tried, Wish},
     guard::{self, HeadLimits},
     pin, reason,
-    route::{Asked, Explanation, Table, explain, explain::Live as Now, explain::Toward},
+    route::{
+        Asked, Explanation, Table, explain,
+        explain::{Live as Now, ServerTold, Toward},
+    },
     site::{FarmId, Site},
 };
 
@@ -93,9 +96,10 @@ fn notes(told: &mut Explanation, site: &Site, table: &Table, asked: &Asked, list
 /// What the farm's present state makes of it.
 fn now(farm: &Farm, toward: &mut Toward, host: &str, asked: &Asked, site: &Site) -> Now {
     let prospects = farm.prospects();
+    let rows = toward.servers.iter_mut().map(|row| (row.server.clone(), row));
+    let mut rows: HashMap<String, &mut ServerTold> = rows.collect();
     for Prospect { server, eligible, why } in &prospects {
-        let row = toward.servers.iter_mut().find(|row| *row.server == **server.name());
-        if let Some(row) = row {
+        if let Some(row) = rows.get_mut(&**server.name()) {
             row.eligible = Some(*eligible);
             row.why.clone_from(why);
         }

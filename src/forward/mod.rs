@@ -25,7 +25,7 @@ use pingora::{
     modules::http::HttpModules,
     protocols::Digest,
     proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session},
-    upstreams::peer::HttpPeer,
+    upstreams::peer::{HttpPeer, Peer},
 };
 
 pub use self::{
@@ -87,12 +87,12 @@ impl ProxyHttp for Forward {
         &self,
         session: &mut Session,
         reused: bool,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        ctx.connected(reused, fd);
+        ctx.connected(reused, fd, peer.address().as_inet().map(|at| at.ip()));
         if let (true, Some(rule)) = (session.is_http2() && !session.is_body_done(), &ctx.rule) {
             listen::body::expect(rule.body_timeout, fd);
         }

@@ -1,7 +1,10 @@
 //! Which server, at which address, over which connections; and which one next when connecting
 //! fails.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use http::Method;
 use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPeer};
@@ -30,7 +33,9 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
     let Some(server) = ctx.server.clone() else { return Err(fail(ctx, reason::NO_SERVER)) };
     // The list may have been looked up anew, and be shorter, since the last attempt.
     let addresses = server.addresses();
-    let Some(address) = addresses.get(ctx.address).or(addresses.first()).copied() else {
+    let holds = ctx.holds.as_ref();
+    let own = holds.and_then(|holds| holds.address(&farm.spec().name, server.name()));
+    let Some(address) = address(&addresses, own, ctx.address) else {
         return Err(fail(ctx, reason::NO_SERVER));
     };
     ctx.connecting.get_or_insert_with(Instant::now);
@@ -50,6 +55,14 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
         peer.options.write_timeout = Some(timeout);
     }
     Ok(Box::new(peer))
+}
+
+/// Which of a server's addresses is tried as the `attempt`th: a pin's own first, where its
+/// connection is. A connection to another one would take its place, and end the sign-in.
+fn address(known: &[IpAddr], own: Option<IpAddr>, attempt: usize) -> Option<IpAddr> {
+    let own = own.filter(|own| known.contains(own));
+    let others = known.iter().copied().filter(|ip| Some(*ip) != own);
+    own.into_iter().chain(others).nth(attempt).or(own).or(known.first().copied())
 }
 
 /// Which connections of the pool this request may use.
@@ -160,6 +173,18 @@ fn connect_reason(kind: &ErrorType) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pin_stays_at_the_address_of_its_connection() {
+        let [one, two, three] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+        let known = [one, two, three];
+        let tried = |own| [0, 1, 2, 3].map(|attempt| address(&known, own, attempt).unwrap());
+        assert_eq!(tried(None), [one, two, three, one], "in their order");
+        assert_eq!(tried(Some(two)), [two, one, three, two], "the others where it fails");
+        let gone = IpAddr::from([192, 0, 2, 9]);
+        assert_eq!(tried(Some(gone)), [one, two, three, one], "no longer the server's");
+        assert_eq!(address(&[], Some(one), 0), None);
+    }
 
     #[test]
     fn connect_failures_have_reasons_of_their_own() {

@@ -125,7 +125,7 @@ fn farm(out: &mut String, name: &str, preset: &str, tls_name: &str, servers: &st
     preset: {preset}
     servers:
 {servers}    tls: {{ ca: {ca}, name: {tls_name} }}
-    probe: {{ host: {tls_name}, interval: 2s, timeout: 2s, rise: 1, fall: 2 }}
+    probe: {{ host: {tls_name}, interval: 2s, timeout: 5s, rise: 1, fall: 2 }}
 
 ",
         ca = files::INTERNAL_CA,

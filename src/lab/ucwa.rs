@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,6 +18,8 @@ use crate::lab::{
     message::{Answer, Request},
     tickets,
 };
+
+use crate::lock::lock;
 
 /// The applications of a pool.
 #[derive(Debug, Default)]
@@ -85,7 +87,7 @@ impl Applications {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<oneshot::Sender<PollEnd>>>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 }
 

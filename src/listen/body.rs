@@ -5,13 +5,14 @@
 use std::{
     future::Future,
     os::fd::RawFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
 use super::Handle;
+use crate::lock::lock;
 
 tokio::task_local! {
     static BODY: Arc<Body>;
@@ -86,7 +87,7 @@ pub(super) async fn watched<T>(request: impl Future<Output = T>) -> T {
 
 impl Body {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Resolves when the body has stopped.

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,6 +13,8 @@ use std::{
 use super::{Admitted, Arr, Ends};
 use crate::site::{Certificate, Listener};
 use http::{HeaderValue, StatusCode};
+
+use crate::lock::lock;
 
 /// One client connection, shared by everything that serves it.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl Connection {
 
     /// The client has left: nothing of it may go on.
     pub fn release(&self) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = lock(&self.kept).take();
         drop(kept);
     }
 

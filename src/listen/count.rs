@@ -5,13 +5,15 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
+
+use crate::lock::lock;
 
 const SHARDS: usize = 16;
 
@@ -88,7 +90,7 @@ impl Connections {
     /// Where the connections of a listener are counted: one place for each name, also after a
     /// reload has closed and opened it.
     pub fn listener(&self, name: &Arc<str>) -> Arc<PerListener> {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&self.listeners);
         listeners.entry(name.clone()).or_default().clone()
     }
 
@@ -96,7 +98,7 @@ impl Connections {
     /// every ten seconds, so that a flood does not flood the log as well.
     pub fn tell_refusals(&self, listener: &str, client: SocketAddr) {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told.0.is_none_or(|when| when.elapsed() >= Duration::from_secs(10)) {
             let since = refused - told.1;
             log::warn!(
@@ -123,7 +125,7 @@ impl Connections {
         // `index` is below the length; the first shard is only there to need no panic.
         let [first, ..] = &self.shards;
         let shard = self.shards.get(index).unwrap_or(first);
-        f(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut lock(shard))
     }
 }
 

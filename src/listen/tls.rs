@@ -4,7 +4,7 @@ use std::{
     any::Any,
     net::SocketAddr,
     os::fd::RawFd,
-    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
+    sync::{Arc, LazyLock, Mutex, OnceLock},
 };
 
 use async_trait::async_trait;
@@ -25,6 +25,8 @@ use pingora::{
 
 use super::{Admitted, Connection, Ends, View, connection::ConnectionTls, socket::Socket};
 use crate::site::{Certificate, Listener, ListenerTls, TlsVersion};
+
+use crate::lock::lock;
 
 /// COMPAT: Windows 7 and 8.1 clients (Schannel) offer ECDHE with RSA certificates only with CBC
 /// suites, so those stay behind the AEAD ones. Test: windows_client_cipher_list_is_accepted.
@@ -114,7 +116,7 @@ impl TlsAccept for Facts {
             cipher_bits: ssl.current_cipher().map_or(0, |cipher| cipher.bits().secret),
             certificate: ssl.ex_data(*SERVED).cloned(),
         };
-        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let admitted = lock(&self.admitted).take()?;
         let (listener, ends) = (self.listener.clone(), self.ends.clone());
         let (client, local) = (self.client, self.local);
         let fd = self.fd;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::target::Target;
+use crate::lock::lock;
 
 /// Bytes that may wait for the writer.
 pub(super) const QUEUE: usize = 8 * 1024 * 1024;
@@ -241,7 +242,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The writer thread.

@@ -16,6 +16,8 @@ use super::{
 };
 use crate::site::{self, LogFormat, LogTarget};
 
+use crate::lock::lock;
+
 /// How long a stop waits for lines that are not written yet.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -55,7 +57,7 @@ impl AccessLog {
     /// # Errors
     /// The new file cannot be opened; the text names it, and everything stays as it was.
     pub fn apply(&self, settings: &site::AccessLog) -> io::Result<()> {
-        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.changing);
         let old = self.settings().clone();
         if old == *settings {
             return Ok(());
@@ -80,7 +82,7 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened; the text names it, and the renamed one stays in use.
     pub fn reopen(&self) -> io::Result<()> {
-        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = lock(&self.changing);
         let settings = self.settings().clone();
         if settings.target == LogTarget::Stdout {
             return Ok(());

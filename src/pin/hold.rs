@@ -2,8 +2,9 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     os::fd::RawFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Instant,
 };
 
@@ -11,6 +12,7 @@ use super::pins::Place;
 use crate::{
     farm::{self, Pinned},
     listen::{Connection, Handle},
+    lock::lock,
     site::{Action, Bridge, ConnectionAuth, HostPattern, PathPattern, Rule, Server, Site},
 };
 
@@ -33,6 +35,8 @@ struct Hold {
     rule: (HostPattern, PathPattern),
     /// Once there is one.
     socket: Option<Handle>,
+    /// The server's address that it leads to.
+    address: Option<IpAddr>,
     /// Its place in the count; none while only an offer was seen.
     place: Option<Place>,
     /// Counts it at its server.
@@ -42,7 +46,7 @@ struct Hold {
 impl Holds {
     /// Those of a client connection. They end with it.
     pub fn of(connection: &Connection) -> Arc<Self> {
-        let mut kept = connection.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&connection.kept);
         if let Some(holds) = kept.as_ref().and_then(|k| k.downcast_ref::<Arc<Self>>()) {
             return holds.clone();
         }
@@ -55,6 +59,13 @@ impl Holds {
     /// The server of a farm that this connection is pinned to.
     pub fn server(&self, farm: &str) -> Option<Arc<str>> {
         self.lock().iter().find(|h| *h.farm == *farm).map(|h| h.server.name.clone())
+    }
+
+    /// Which address of this server the pin's connection leads to. Another one would be another
+    /// connection, and the end of the sign-in.
+    pub fn address(&self, farm: &str, server: &str) -> Option<IpAddr> {
+        let all = self.lock();
+        all.iter().find(|h| *h.farm == *farm && *h.server.name == *server)?.address
     }
 
     /// Whether the pin of a farm has a place in the count.
@@ -74,6 +85,9 @@ impl Holds {
         let Some(farm) = site.farms.get(farm.0) else { return };
         let mut all = self.lock();
         if let Some(hold) = all.iter_mut().find(|h| h.farm == farm.name) {
+            if hold.server.name != *server.name() {
+                hold.address = None;
+            }
             hold.server = Server::clone(&server.spec());
             hold._pinned = Pinned::at(server);
             hold.place = place.or(hold.place.take());
@@ -87,13 +101,14 @@ impl Holds {
             tls: farm.tls.digest,
             rule: (rule.host.clone(), rule.path.clone()),
             socket: None,
+            address: None,
             place,
         });
     }
 
-    /// A server took the connection for a farm. Returns whether it replaces one that is gone: a
-    /// sign-in went down with that one.
-    pub fn connected(&self, farm: &str, reused: bool, fd: RawFd) -> bool {
+    /// A server took the connection for a farm, at this address. Returns whether it replaces one
+    /// that is gone: a sign-in went down with that one.
+    pub fn connected(&self, farm: &str, reused: bool, fd: RawFd, at: Option<IpAddr>) -> bool {
         let mut all = self.lock();
         let Some(hold) = all.iter_mut().find(|h| *h.farm == *farm) else { return false };
         let replaces = !reused && hold.socket.is_some();
@@ -104,6 +119,7 @@ impl Holds {
                 old.shut_down();
             }
             hold.socket = Handle::of(fd);
+            hold.address = at;
         }
         if let (Some(place), Some(socket)) = (&hold.place, &hold.socket) {
             place.watches(socket);
@@ -132,7 +148,7 @@ impl Holds {
     /// Gives up what a new site no longer has: the rule, the server, or the TLS settings. Returns
     /// whether anything was given up. Costs nothing while the site is the same.
     pub fn recheck(&self, site: &Arc<Site>) -> bool {
-        let mut checked = self.site.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = lock(&self.site);
         if checked.ptr_eq(&Arc::downgrade(site)) {
             return false;
         }
@@ -145,7 +161,7 @@ impl Holds {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Hold>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.all)
     }
 }
 
@@ -178,5 +194,39 @@ impl Drop for Hold {
         if let Some(socket) = self.socket.take() {
             socket.shut_down();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, os::fd::AsRawFd, os::unix::net::UnixStream};
+
+    use super::*;
+    use crate::{config, farm::Farms};
+
+    #[tokio::test]
+    async fn a_pin_knows_where_its_connection_leads_until_it_has_another_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("frontgate.yaml");
+        let text = "listeners: [{ address: \"127.0.0.1:80\" }]\n\
+                    farms: { a: { servers: [127.0.0.1, 127.0.0.2], bridge: http } }\n\
+                    publish: [{ host: a.contoso.com, farm: a, schemes: [http] }]\n";
+        std::fs::write(&path, text).unwrap();
+        let site = config::load(&path).site.unwrap();
+        let farms = Farms::new();
+        let farm = farms.apply(&site).remove(0);
+        let (one, two) = (&farm.servers()[0], &farm.servers()[1]);
+        let holds = Holds::default();
+        let choose = |server| holds.choose(&site, &site.rules[0], server, None);
+        let address = |server: &farm::Server| holds.address("a", server.name());
+        choose(one);
+        assert_eq!(address(one), None);
+        let (socket, _server) = UnixStream::pair().unwrap();
+        let at = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+        holds.connected("a", false, socket.as_raw_fd(), at);
+        choose(one);
+        assert_eq!((address(one), address(two)), (at, None));
+        choose(two);
+        assert_eq!((address(one), address(two)), (None, None));
     }
 }

@@ -4,13 +4,13 @@ use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use crate::listen::Handle;
+use crate::{listen::Handle, lock::lock};
 
 /// How long a pin may wait for its client without any answer other than 401. A request under way
 /// is the server's time: a sign-in whose answer takes half an hour (`RPC_IN_DATA`) is not cut.
@@ -154,7 +154,7 @@ impl Pins {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -176,12 +176,12 @@ impl State {
 
 impl Entry {
     fn waiting(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// Its owner notices, and gives back the place.
     fn cut(&self) {
-        for socket in self.sockets.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for socket in lock(&self.sockets).drain(..) {
             socket.shut_down();
         }
     }
@@ -196,7 +196,7 @@ pub struct Place {
 impl Place {
     /// Also this socket is cut when the pin has to go.
     pub(super) fn watches(&self, socket: &Handle) {
-        let mut sockets = self.entry.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sockets = lock(&self.entry.sockets);
         sockets.truncate(1);
         sockets.push(*socket);
     }

@@ -23,7 +23,7 @@ pub mod table;
 pub mod target;
 pub mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use decide::{Decision, decide};
 pub use explain::{Asked, Explanation, explain};

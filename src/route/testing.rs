@@ -13,68 +13,34 @@ use super::Question;
 use crate::{
     farm::testing,
     site::{
-        AccessLog, Action, Admin, AdminAddress, AffinityKey, Farm, FarmId, HeaderChanges,
-        HostPattern, Limits, Listener, ListenerTls, PathPattern, Place, Rule, Schemes, Shutdown,
-        Site, TlsVersion,
+        Action, Farm, FarmId, HeaderChanges, HostPattern, Listener, ListenerTls, PathPattern,
+        Place, Rule, Schemes, Site, TlsVersion, testing::empty,
     },
 };
 
 pub(super) const LYNC: FarmId = FarmId(0);
 pub(super) const OTHER: FarmId = FarmId(1);
 
-pub(super) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
-    let second = Duration::from_secs(1);
+pub(crate) fn site(domains: &[&str], rules: Vec<Rule>) -> Site {
     let number = |(index, rule)| Arc::new(Rule { index, ..rule });
     let tls = ListenerTls { min_version: TlsVersion::Tls12, http2: true };
     let mut lync = farm("lync");
     lync.deny_paths = vec!["/cscp".into(), "/admin".into(), "/reach/admin".into()];
     lync.plain_paths = vec!["=/".into(), "/autodiscover".into()];
     Site {
-        affinity_key: AffinityKey([7; 32]),
-        fingerprint: String::new(),
-        files: Vec::new(),
-        directories: Vec::new(),
         listeners: vec![
             Arc::new(listener("tls", 443, Some(tls))),
             Arc::new(listener("plain", 80, None)),
         ],
-        certificates: Vec::new(),
-        default_certificate: 0,
         farms: vec![Arc::new(lync), Arc::new(farm("other"))],
         rules: rules.into_iter().enumerate().map(number).collect(),
         domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
-        trusted_proxies: Vec::new(),
-        limits: Limits {
-            connections: 1,
-            connections_per_source: 1,
-            pins: 1,
-            pins_per_source: 1,
-            tls_handshake: second,
-            header_timeout: second,
-            keep_alive: second,
-            header_size: 1,
-            headers: 1,
-            url: 1,
-            h2_streams: 1,
-        },
-        access_log: AccessLog::default(),
-        admin: Admin {
-            listen: AdminAddress::Unix("admin".into()),
-            health: None,
-            metrics: None,
-            hosts: Vec::new(),
-            token: None,
-            token_file: "/nowhere".into(),
-        },
-        receivers: Default::default(),
-        state_dir: "/nowhere".into(),
-        workers: 1,
-        shutdown: Shutdown { delay: second, drain: second },
+        ..empty()
     }
 }
 
 /// A rule for farm `lync` on both schemes; `path` as in the configuration, empty for any.
-pub(super) fn forward(host: &str, path: &str) -> Rule {
+pub(crate) fn forward(host: &str, path: &str) -> Rule {
     let host_pattern = match (host.strip_suffix(".*"), host.strip_prefix("*.")) {
         (Some(prefix), _) => HostPattern::Prefix(prefix.into()),
         (_, Some(suffix)) => HostPattern::Suffix(suffix.into()),

@@ -115,19 +115,15 @@ mod tests {
     use super::*;
     use crate::{
         farm::Farms,
-        site::{AdminAddress, Token},
+        site::{AdminAddress, Token, testing},
         store::Store,
     };
 
     fn admin(hosts: &[&str]) -> Admin {
-        Admin {
-            listen: AdminAddress::Tcp(([127, 0, 0, 1], 0).into()),
-            health: None,
-            metrics: None,
-            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
-            token: Token::parse(&"a".repeat(32)),
-            token_file: "token".into(),
-        }
+        let listen = AdminAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let token = Token::parse(&"a".repeat(32));
+        Admin { hosts, token, ..testing::admin(listen) }
     }
 
     #[tokio::test]

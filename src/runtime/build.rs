@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use crate::{
     forward::{Current, Forward, Live, refused},
     guard::HeadLimits,
     listen::{Certificates, Refusal, Settings, View, acceptor},
+    lock::lock,
     observe::metrics::Metrics,
     pin::Pins,
     route::Table,
@@ -130,7 +131,7 @@ impl Builder {
     }
 
     fn acceptor(&self, tls: &ListenerTls) -> anyhow::Result<SslAcceptor> {
-        let mut acceptors = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut acceptors = lock(&self.acceptors);
         if let Some(acceptor) = acceptors.get(tls) {
             return Ok(acceptor.clone());
         }

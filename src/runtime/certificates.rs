@@ -1,13 +1,14 @@
 //! Saying in time that certificates expire.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::SystemTime,
 };
 
 use crate::{
     events::{EVERY, Events, Expiry, Served},
     forward::Current,
+    lock::lock,
     site::Site,
 };
 
@@ -27,7 +28,7 @@ impl Certificates {
             })
         });
         let served: Vec<_> = served.collect();
-        let mut expiry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expiry = lock(&self.0);
         for news in expiry.look(&served, SystemTime::now()) {
             events.tell(news);
         }

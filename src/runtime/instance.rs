@@ -15,6 +15,7 @@ use super::{
     admin_side::AdminSide,
     build::{Builder, proxy},
     certificates::Certificates,
+    fixed::Fixed,
     listeners::{Listeners, bind},
     manager::Manager,
     take_over::Predecessor,
@@ -50,6 +51,8 @@ pub(super) struct Instance {
     pub(super) builder: Builder,
     pub(super) listeners: Listeners,
     pub(super) admin: AdminSide,
+    /// What only a restart changes, as it runs.
+    pub(super) fixed: Fixed,
     pub(super) manager: Arc<Manager>,
 }
 
@@ -109,6 +112,7 @@ impl Instance {
             certificates: Arc::default(),
             builder,
             admin,
+            fixed: Fixed::of(&site),
             manager: Arc::default(),
         };
         if let Some(predecessor) = &predecessor {
@@ -148,9 +152,9 @@ impl Instance {
                 for bound in bound {
                     self.listeners.accept(bound);
                 }
-                self.listeners.keep(site);
                 // Also one that was lost is open again.
                 self.ready.store(true, Ordering::Release);
+                self.listeners.keep(site).await;
                 Ok(())
             }
             Err(error) => {

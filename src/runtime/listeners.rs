@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use anyhow::Context;
@@ -16,6 +16,7 @@ use super::build::SiteView;
 use crate::{
     forward::Forward,
     listen::{self, Bound, Connections, Owed, Running, Sockets},
+    lock::lock,
     site::{Listener, Site},
 };
 
@@ -107,11 +108,14 @@ impl Listeners {
         lost
     }
 
-    /// Stops those that the site no longer has.
-    pub(super) fn keep(&self, site: &Site) {
-        // A listener that is gone stops when its `Running` is dropped.
+    /// Stops those that the site no longer has, and returns once their addresses are free: the
+    /// next reload may want one of them.
+    pub(super) async fn keep(&self, site: &Site) {
         let stays = |address| site.listeners.iter().any(|l| l.address == address);
-        self.lock().retain(|address, _| stays(*address));
+        let gone: Vec<_> = self.lock().extract_if(|address, _| !stays(*address)).collect();
+        for (_, running) in gone {
+            running.close().await;
+        }
     }
 
     /// Copies of the sockets, and what each is for.
@@ -135,7 +139,7 @@ impl Listeners {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }
 

@@ -4,6 +4,7 @@ mod admin_side;
 mod build;
 mod certificates;
 mod descriptors;
+mod fixed;
 mod hand_over;
 mod instance;
 mod listeners;

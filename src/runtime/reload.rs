@@ -6,6 +6,7 @@ use log::info;
 
 use super::{
     Instance,
+    fixed::{Fixed, Waiting, waiting},
     instance::{measured, short, told},
     watch::Watch,
 };
@@ -22,9 +23,10 @@ pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) 
     let path = instance.path.clone();
     files.seen();
     let Ok(outcome) = tokio::task::spawn_blocking(move || config::load(&path)).await else {
-        refused(instance, asked, "it failed inside", "");
+        let error = "it failed inside";
+        refused(instance, asked, error, "");
         let nothing = Reload::new(asked, &Findings::default());
-        return Reloaded::from(&nothing.refused(Some("it failed inside".to_owned())));
+        return keep(instance, nothing.refused(Some(error.to_owned())));
     };
     // Also the files of a refused site: mending one is the next change.
     files.follow(&instance.path, &outcome.files, &outcome.directories);
@@ -37,6 +39,11 @@ pub(super) async fn reload(instance: &Instance, files: &mut Watch, asked: &str) 
             record.refused(None)
         }
     };
+    keep(instance, record)
+}
+
+/// Keeps what came of it, for the admin side, and tells it.
+fn keep(instance: &Instance, record: Reload) -> Reloaded {
     let told = Reloaded::from(&record);
     instance.context.reloaded(record);
     told
@@ -77,18 +84,13 @@ fn refused(instance: &Instance, asked: &str, error: &str, findings: &str) {
     instance.events.tell(news.findings(findings));
 }
 
-/// Says which changes only a restart brings about.
+/// Says which changes only a restart brings about, and returns all that wait for one.
 fn needs_restart(instance: &Instance, old: &Site, new: &Site) -> Vec<String> {
-    let changed = [
-        ("workers", old.workers != new.workers),
-        ("limits.pins", old.limits.pins != new.limits.pins),
-        ("state_dir", old.state_dir != new.state_dir),
-    ];
-    let changed: Vec<_> = changed.iter().filter(|(_, changed)| *changed).collect();
-    for (what, _) in &changed {
+    let Waiting { all, new } = waiting(&instance.fixed, &Fixed::of(old), &Fixed::of(new));
+    for what in new {
         let text =
             format!("needs_restart: {what} changed; the old value stays until the next start");
-        instance.events.tell(News::new(code::NEEDS_RESTART, text).with("setting", *what));
+        instance.events.tell(News::new(code::NEEDS_RESTART, text).with("setting", what));
     }
-    changed.iter().map(|(what, _)| (*what).to_owned()).collect()
+    all.into_iter().map(str::to_owned).collect()
 }

@@ -1,6 +1,6 @@
 //! Signals, from the first moment on: a signal without a handler would kill.
 
-use std::io;
+use std::{collections::VecDeque, io};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -26,6 +26,8 @@ pub(super) struct Signals {
     hangup: Signal,
     user1: Signal,
     user2: Signal,
+    /// Passed over so far, and not forgotten.
+    early: VecDeque<Order>,
 }
 
 impl Signals {
@@ -37,27 +39,36 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+            early: VecDeque::new(),
         })
     }
 
     /// The next order.
     pub(super) async fn next(&mut self) -> Order {
+        match self.early.pop_front() {
+            Some(order) => order,
+            None => self.arriving().await,
+        }
+    }
+
+    /// The next order to stop; others are passed over, and come next.
+    pub(super) async fn stop(&mut self) -> Order {
+        loop {
+            match self.arriving().await {
+                order @ (Order::Terminate | Order::Interrupt) => return order,
+                order if self.early.contains(&order) => {}
+                order => self.early.push_back(order),
+            }
+        }
+    }
+
+    async fn arriving(&mut self) -> Order {
         tokio::select! {
             _ = self.terminate.recv() => Order::Terminate,
             _ = self.interrupt.recv() => Order::Interrupt,
             _ = self.hangup.recv() => Order::Reload,
             _ = self.user1.recv() => Order::Reopen,
             _ = self.user2.recv() => Order::Upgrade,
-        }
-    }
-
-    /// The next order to stop; others are passed over.
-    pub(super) async fn stop(&mut self) -> Order {
-        loop {
-            let order = self.next().await;
-            if matches!(order, Order::Terminate | Order::Interrupt) {
-                return order;
-            }
         }
     }
 }
@@ -71,5 +82,30 @@ impl std::fmt::Display for Order {
             Self::Reopen => "SIGUSR1",
             Self::Upgrade => "SIGUSR2",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Looking up names may take the start some seconds.
+    #[tokio::test]
+    async fn what_is_asked_during_the_start_is_done_afterwards() {
+        let mut signals = Signals::listen().unwrap();
+        for _ in 0..2 {
+            // SAFETY: raise(3); there is a handler.
+            assert_eq!(unsafe { libc::raise(libc::SIGHUP) }, 0);
+            let stop = timeout(Duration::from_millis(100), signals.stop()).await;
+            assert!(stop.is_err(), "SIGHUP does not stop");
+        }
+        let next = timeout(Duration::from_secs(5), signals.next()).await;
+        assert_eq!(next, Ok(Order::Reload));
+        let nothing = timeout(Duration::from_millis(100), signals.next()).await;
+        assert!(nothing.is_err(), "asked twice, done once");
     }
 }

@@ -10,6 +10,8 @@ pub mod path;
 mod receivers;
 mod rule;
 mod template;
+#[cfg(test)]
+pub(crate) mod testing;
 mod token;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

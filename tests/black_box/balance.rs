@@ -234,22 +234,31 @@ impl Gated {
         Self { backend, go, running, most }
     }
 
+    /// Takes one request at a time, behind a Frontgate with this queue.
+    fn behind(queue: &str) -> (Self, Frontgate) {
+        let gated = Self::start();
+        let servers = servers_of(&[("fe01", gated.backend.port())])
+            .replace("fe01,", "fe01, max_requests: 1,");
+        let frontgate = Frontgate::start(&farm(&servers, &format!("    queue: {{ {queue} }}\n")));
+        (gated, frontgate)
+    }
+
     fn arrived(&self, count: usize) {
         until("arrival", SOON, || (self.running.load(Ordering::SeqCst) == count).then_some(()));
     }
 }
 
+/// A request that waits for its answer.
+fn sent(frontgate: &Frontgate, target: &str) -> Client {
+    let mut client = frontgate.plain();
+    client.send(request(target, ""));
+    client
+}
+
 #[test]
 fn requests_wait_in_turn_and_are_refused_with_a_reason() {
-    let gated = Gated::start();
-    let servers =
-        servers_of(&[("fe01", gated.backend.port())]).replace("fe01,", "fe01, max_requests: 1,");
-    let frontgate = Frontgate::start(&farm(&servers, "    queue: { size: 2, wait: 10s }\n"));
-    let send = |target: &str| {
-        let mut client = frontgate.plain();
-        client.send(request(target, ""));
-        client
-    };
+    let (gated, frontgate) = Gated::behind("size: 2, wait: 10s");
+    let send = |target: &str| sent(&frontgate, target);
     let mut first = send("/1");
     gated.arrived(1);
     // One after the other, so that there is an order to keep.
@@ -275,15 +284,8 @@ fn requests_wait_in_turn_and_are_refused_with_a_reason() {
 /// It neither keeps its place in the line nor reaches the server.
 #[test]
 fn a_client_that_leaves_while_it_waits_gives_its_turn_away() {
-    let gated = Gated::start();
-    let servers =
-        servers_of(&[("fe01", gated.backend.port())]).replace("fe01,", "fe01, max_requests: 1,");
-    let frontgate = Frontgate::start(&farm(&servers, "    queue: { size: 1, wait: 30s }\n"));
-    let send = |target: &str| {
-        let mut client = frontgate.plain();
-        client.send(request(target, ""));
-        client
-    };
+    let (gated, frontgate) = Gated::behind("size: 1, wait: 30s");
+    let send = |target: &str| sent(&frontgate, target);
     let mut first = send("/1");
     gated.arrived(1);
     drop(send("/left"));
@@ -302,12 +304,8 @@ fn a_client_that_leaves_while_it_waits_gives_its_turn_away() {
 
 #[test]
 fn waiting_has_an_end() {
-    let gated = Gated::start();
-    let servers =
-        servers_of(&[("fe01", gated.backend.port())]).replace("fe01,", "fe01, max_requests: 1,");
-    let frontgate = Frontgate::start(&farm(&servers, "    queue: { size: 5, wait: 1s }\n"));
-    let mut first = frontgate.plain();
-    first.send(request("/1", ""));
+    let (gated, frontgate) = Gated::behind("size: 5, wait: 1s");
+    let mut first = sent(&frontgate, "/1");
     gated.arrived(1);
     let begun = Instant::now();
     let late = frontgate.plain().ask(request("/2", ""));

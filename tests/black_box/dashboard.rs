@@ -28,12 +28,12 @@ fn get(frontgate: &Frontgate, path: &str) -> Answer {
     Client::plain(frontgate.address("admin")).get("localhost", path)
 }
 
-fn token(frontgate: &Frontgate) -> String {
+pub fn token(frontgate: &Frontgate) -> String {
     std::fs::read_to_string(frontgate.path().join("state/admin.token")).unwrap().trim().to_owned()
 }
 
 /// Two farms with probes often enough to watch.
-fn config(one: u16, two: u16) -> String {
+pub fn config(one: u16, two: u16) -> String {
     let servers = servers_of(&[("fe01", one), ("fe02", two)]);
     let probe = "probe: { path: /up, interval: 200ms, timeout: 1s, rise: 1, fall: 1 }";
     format!(
@@ -48,14 +48,14 @@ fn config(one: u16, two: u16) -> String {
 }
 
 /// A server that can be unplugged, and counts what it is asked besides probes.
-struct Plug {
-    backend: Backend,
-    up: Arc<AtomicBool>,
+pub struct Plug {
+    pub backend: Backend,
+    pub up: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Plug {
-    fn new(name: &'static str) -> Self {
+    pub fn new(name: &'static str) -> Self {
         let (up, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
         let (is_up, count) = (up.clone(), asked.clone());
         let backend = Backend::plain(move |wire, _| {
@@ -229,6 +229,20 @@ fn where_others_reach_it_the_page_asks_for_the_token() {
     // It reads the API, and changes nothing.
     let read = ask(format!("GET /api/v1/servers HTTP/1.1\r\nHost: localhost\r\n{cookie}\r\n"));
     assert_eq!(read.status, 200);
+    // And follows the events, as a browser asks for them.
+    let follow = |more: &str| {
+        let mut client = Client::plain(([127, 0, 0, 1], port).into());
+        client.send(format!(
+            "GET /api/v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n\
+             Accept: text/event-stream\r\n{more}\r\n"
+        ));
+        let head = client.take_until("\r\n\r\n");
+        (head, client)
+    };
+    let (head, mut stream) = follow(&cookie);
+    assert!(head.contains(" 200 "), "{head}");
+    assert!(stream.take_until("\"started\"").contains("data: {"));
+    assert!(follow("").0.contains(" 401 "));
     let body = "{\"server\":\"fe01\",\"who\":\"me\"}";
     let drain = ask(format!(
         "POST /api/v1/drain HTTP/1.1\r\nHost: localhost\r\n{cookie}Content-Length: {}\r\n\
@@ -287,7 +301,7 @@ fn inventory_tells_farms_pins_and_certificates() {
 }
 
 /// Where pictures for people go.
-fn pictures() -> PathBuf {
+pub fn pictures() -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dashboard");
     std::fs::create_dir_all(&dir).unwrap();
     dir
@@ -444,6 +458,15 @@ fn pictures_light_and_dark() {
         assert!(lab.curl("https", "meet.contoso.com", "/").output().unwrap().status.success());
     }
     let origin = format!("http://{}", lab.address("/frontgate/admin"));
+    // At no width does a table stick out of its part of the page.
+    browser.open(&origin);
+    browser.until_text(".servers tbody tr .do", "maintenance");
+    let wide = "[...document.querySelectorAll('main table')].filter(t => t.getBoundingClientRect().right > \
+                t.parentElement.getBoundingClientRect().right - 8).map(t => t.className)";
+    for width in [320, 768, 1201, 1264, 1280, 1440, 1920] {
+        browser.size(width, 900);
+        assert_eq!(browser.eval(wide), Value::Array(Vec::new()), "{width}");
+    }
     browser.size(1280, 900);
     for (scheme, colour) in [("light", "(246, 248, 250)"), ("dark", "(13, 17, 23)")] {
         browser.scheme(scheme);

@@ -113,9 +113,9 @@ fn the_verdict_is_the_answer() {
         let verdict = told(&frontgate, &[&words[..], &[&length]].concat())["verdict"].clone();
         assert_eq!(verdict["outcome"], outcome, "{length}: {verdict}");
         if outcome == "refused" {
-            let answer = frontgate.tls("meet.contoso.com").ask(&format!(
-                "POST /small HTTP/1.1\r\nHost: meet.contoso.com\r\n{length}\r\n\r\n"
-            ));
+            let answer = frontgate
+                .tls("meet.contoso.com")
+                .ask(format!("POST /small HTTP/1.1\r\nHost: meet.contoso.com\r\n{length}\r\n\r\n"));
             assert_eq!((&verdict["status"], answer.status), (&json!(413), 413));
             assert_eq!(verdict["reason"], answer.reason());
         }

@@ -188,6 +188,18 @@ fn promtool_is_content_with_the_page() {
 }
 
 #[test]
+fn events_that_arrive_nowhere_are_counted() {
+    let first = format!("events: {{ command: /bin/false }}{LISTENERS}");
+    let frontgate = Frontgate::with(&config(&first, &[("fe01", 9)], ""));
+    let of = |receiver: &str| {
+        let series = format!("frontgate_events_undelivered_total{{receiver=\"{receiver}\"}}");
+        value(&scrape(&frontgate), &series)
+    };
+    until("undelivered", SOON, || (of("command") >= 1.0).then_some(()));
+    assert_eq!(of("webhook"), 0.0);
+}
+
+#[test]
 fn a_listener_of_its_own_tells_metrics_and_nothing_else() {
     let backend = Backend::plain(read_nothing);
     let first = format!("metrics: {{ listen: \"0.0.0.0:0\" }}{LISTENERS}");

@@ -13,13 +13,13 @@ use crate::support::lab::{Lab, shared};
 /// The answers of one curl run, each one JSON object on its own.
 fn ask(curl: &mut Command) -> Vec<Value> {
     let out = curl.output().unwrap();
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    serde_json::Deserializer::from_str(&text)
-        .into_iter()
-        .map(|v| {
-            v.unwrap_or_else(|e| panic!("{e}: {text} {}", String::from_utf8_lossy(&out.stderr)))
-        })
-        .collect()
+    answers(&String::from_utf8_lossy(&out.stdout), &out.stderr)
+}
+
+fn answers(text: &str, errors: &[u8]) -> Vec<Value> {
+    let errors = String::from_utf8_lossy(errors);
+    let answers = serde_json::Deserializer::from_str(text).into_iter();
+    answers.map(|answer| answer.unwrap_or_else(|e| panic!("{e}: {text} {errors}"))).collect()
 }
 
 /// curl to Frontgate for these URLs (`host/path`), over one connection, bodies only.
@@ -107,8 +107,7 @@ fn two_hundred_users_at_once_are_each_themselves() {
     for (n, child) in running {
         let out = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&out.stdout);
-        let answers: Vec<Value> =
-            serde_json::Deserializer::from_str(&text).into_iter().map(|v| v.unwrap()).collect();
+        let answers = answers(&text, &out.stderr);
         assert_eq!(answers.len(), 4, "user{n:03}: {}", String::from_utf8_lossy(&out.stderr));
         for answer in &answers {
             assert_eq!(answer["user"], format!("CONTOSO\\user{n:03}"));

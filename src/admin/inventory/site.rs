@@ -129,15 +129,6 @@ impl RuleRow {
             line: rule.place.line,
         }
     }
-
-    /// Whether one of its texts contains `wanted`, which is lower case.
-    pub(crate) fn mentions(&self, wanted: &str) -> bool {
-        let farm = self.farm.as_deref().unwrap_or_default();
-        let place = format!("{}:{}", self.file, self.line);
-        [&*self.name, &format!("{}{}", self.host, self.path), farm, &place]
-            .iter()
-            .any(|text| text.to_lowercase().contains(wanted))
-    }
 }
 
 /// A template as the administrator writes it.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use boring::asn1::Asn1Time;
 
 use crate::{
+    events::Undelivered,
     farm::{Counters, Farm, Server, State},
     listen::Connections,
     observe::metrics::{Family, Labels, Metrics, Page, Reload, families as f, process},
@@ -23,6 +24,7 @@ pub(super) struct Sources<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) connections: &'a Connections,
     pub(super) log_dropped: u64,
+    pub(super) undelivered: Undelivered,
 }
 
 /// The whole page.
@@ -42,6 +44,10 @@ pub(super) fn page(from: &Sources<'_>) -> String {
     certificates(&mut page, &from.site.certificates);
     configuration(&mut page, from);
     page.single(&f::LOG_DROPPED, from.log_dropped);
+    let Undelivered { command, webhook } = from.undelivered;
+    let mut series = page.family(&f::EVENTS_UNDELIVERED);
+    series.put(&Labels::new(&[("receiver", "command")]), command);
+    series.put(&Labels::new(&[("receiver", "webhook")]), webhook);
     process(&mut page);
     page.into_text()
 }

@@ -16,7 +16,7 @@ use super::{
     context::Context,
     guard,
 };
-use crate::{forward::Current, listen::Connections};
+use crate::{events::Events, forward::Current, listen::Connections};
 
 /// Where it is served.
 pub(super) const PATH: &str = "/metrics";
@@ -37,7 +37,7 @@ impl Scrape {
         Self { current, connections }
     }
 
-    fn page(&self) -> String {
+    fn page(&self, events: &Events) -> String {
         let live = self.current.load();
         page(&Sources {
             site: &live.site,
@@ -46,6 +46,7 @@ impl Scrape {
             metrics: &self.current.metrics,
             connections: &self.connections,
             log_dropped: self.current.log.dropped(),
+            undelivered: events.undelivered(),
         })
     }
 }
@@ -69,9 +70,7 @@ pub(super) async fn answer(
     let Some(scrape) = context.scrape.get().cloned() else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting\n");
     };
-    // A thousand servers take milliseconds, which no request waits for.
-    match tokio::task::spawn_blocking(move || scrape.page()).await {
-        Ok(page) => answer::answer(StatusCode::OK, KIND, page.into_bytes()),
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "it failed\n"),
-    }
+    let events = context.events.clone();
+    let work = move || answer::answer(StatusCode::OK, KIND, scrape.page(&events).into_bytes());
+    context.scrapes.write(work).await
 }

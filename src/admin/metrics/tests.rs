@@ -7,6 +7,7 @@ use std::{
 use super::*;
 use crate::{
     config,
+    events::Undelivered,
     farm::Farms,
     observe::metrics::{Family, Kind, Metrics, families},
     pin::Pins,
@@ -64,6 +65,7 @@ impl Estate {
             metrics: &self.metrics,
             connections: &self.connections,
             log_dropped: 3,
+            undelivered: Undelivered { command: 2, webhook: 5 },
         })
     }
 }
@@ -185,6 +187,8 @@ async fn what_happens_is_told() {
         r#"frontgate_server_state{farm="f0",server="fe0",state="ready"} 1"#,
         r#"frontgate_reasons_total{reason="denied"} 1"#,
         r#"frontgate_connections{listener="plain"} 1"#,
+        r#"frontgate_events_undelivered_total{receiver="command"} 2"#,
+        r#"frontgate_events_undelivered_total{receiver="webhook"} 5"#,
     ] {
         assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
     }
@@ -194,7 +198,8 @@ async fn what_happens_is_told() {
     assert!(text.contains("frontgate_connections_total{listener=\"plain\"} 1\n"));
 }
 
-/// `CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test --lib -- --ignored --nocapture a_scrape_is_cheap`
+/// `cargo test --config profile.dev.package.frontgate.opt-level=3 --lib -- --ignored --nocapture
+/// a_scrape_is_cheap`
 #[tokio::test]
 #[ignore = "a measurement, of optimised code"]
 async fn a_scrape_is_cheap() {

@@ -5,6 +5,9 @@ use std::time::SystemTime;
 use super::html::Html;
 use crate::{admin::Certificates, site::Site};
 
+/// Most rows of the page.
+const MOST: usize = 500;
+
 /// Names of one certificate that are told.
 const NAMES: usize = 12;
 
@@ -18,7 +21,7 @@ pub(super) fn section(out: &mut Html, site: &Site, now: SystemTime) {
          <th scope=\"col\">Issuer</th><th scope=\"col\">Configured</th></tr></thead>\n<tbody>\n",
         &[],
     );
-    for it in &certificates {
+    for it in certificates.iter().take(MOST) {
         let class = match it.days_left {
             ..3 => "down",
             3..30 => "drain",
@@ -47,5 +50,9 @@ pub(super) fn section(out: &mut Html, site: &Site, now: SystemTime) {
             ],
         );
     }
-    out.put("</tbody>\n</table>\n</section>\n", &[]);
+    out.put("</tbody>\n</table>\n", &[]);
+    if let Some(more) = certificates.len().checked_sub(MOST).filter(|more| *more > 0) {
+        out.put("<p class=\"hint\">and {} more, which end later</p>\n", &[&more]);
+    }
+    out.put("</section>\n", &[]);
 }

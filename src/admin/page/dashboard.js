@@ -1,13 +1,19 @@
 // The dashboard, live. Everything is written as text: what a name or a reason holds is never markup.
 'use strict';
 (() => {
-  const EVERY = 2000, REST_EVERY = 15000, NOTE = 10000, KEPT = 36, STEP = 3, HEIGHT = 24;
+  // Milliseconds: between two looks at the counters; between two of everything else, with and
+  // without the stream of events; at most after an event; until a refused stream is tried again;
+  // until an answer that does not come is given up.
+  const EVERY = 2000, REST_EVERY = 60000, REST_ALONE = 15000, SOON = 1000, AGAIN = 30000, PATIENCE = 10000;
+  const NOTE = 10000, KEPT = 36, STEP = 3, HEIGHT = 24, EVENTS = 50;
   const $ = (id) => document.getElementById(id);
   const say = (text) => { $('live').textContent = text; };
   const orders = [['drain', 'drain'], ['maintain', 'maintenance'], ['ready', 'ready']];
   let known = new Map();   // key → row, its cells, its notes
   let expected = '';       // the server that somebody gave an order for, here
-  let lost = false, timer = 0, rest = 0;
+  let timer = 0, rest = 0;
+  let heard = Date.now();  // when Frontgate last said anything
+  let lost = false, busy = false, soon = false, whole = false;
 
   // Numbers for people, as the server writes them.
   const bytes = (n) => {
@@ -67,8 +73,7 @@
   function adopt() {
     const head = document.querySelector('.servers thead tr');
     if (!head.querySelector('.do')) {
-      const th = document.createElement('th');
-      th.scope = 'col'; th.className = 'do'; th.textContent = 'Orders';
+      const th = Object.assign(document.createElement('th'), { scope: 'col', className: 'do', textContent: 'Orders' });
       head.append(th);
     }
     known = new Map();
@@ -106,11 +111,10 @@
       void it.row.offsetWidth;
       it.row.classList.add('changed');
     }
-    const time = state.querySelector('time');
+    const time = state.querySelector('time'), ms = server.response_time_ms;
     put(time, server.status_since ? age(server.status_since) : '');
     if (server.status_since) time.dateTime = server.status_since;
     put(state.querySelector('small'), server.status_reason || (server.backup ? 'backup' : ''));
-    const ms = server.response_time_ms;
     [server.requests, server.requests_per_second.toFixed(1), server.in_flight, server.failures,
       ms === null ? '–' : ms.toFixed(0) + ' ms', bytes(server.bytes_received),
       bytes(server.bytes_sent), server.pins, server.websockets, server.weight,
@@ -123,49 +127,150 @@
     return true;
   }
 
+  // What Frontgate says to a question; `null`: it is too busy to say.
+  async function ask(path) {
+    const answer = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
+    if (answer.status === 401) { location.reload(); return null; }
+    if (answer.status === 503) { hear(); return null; }
+    if (!answer.ok) throw new Error(answer.status);
+    return answer;
+  }
+
+  function hear() {
+    heard = Date.now();
+    if (!lost) return;
+    lost = false;
+    put($('lost'), '');
+    document.body.classList.remove('gone');
+    say('Frontgate answers again.');
+    // It may be another one now, with events of its own.
+    whole = true;
+    follow();
+    document.querySelector('.events').dataset.last = 0;
+  }
+  function lose() {
+    if (lost) return;
+    lost = true;
+    document.body.classList.add('gone');
+    say('');
+    const since = new Date(heard).toLocaleTimeString();
+    put($('lost'), `Connection lost since ${since}. This is what Frontgate said last; the page keeps asking.`);
+  }
+
+  // As soon as that is no burden.
+  function look() {
+    if (soon) return;
+    soon = true;
+    if (busy) return;
+    clearTimeout(timer);
+    timer = setTimeout(poll, 30);
+  }
+
   async function poll() {
     clearTimeout(timer);
-    if (document.hidden) return;
+    soon = false;
+    if (document.hidden || busy) return;
+    busy = true;
     const begun = performance.now();
     try {
-      const answer = await fetch('/api/v1/servers', { cache: 'no-store' });
-      if (answer.status === 401) { location.reload(); return; }
-      if (!answer.ok) throw new Error(answer.status);
-      const { servers } = await answer.json();
-      const told = [];
-      const shown = servers.filter((server) => show(server, told)).length;
-      put($('taking'), String(servers.filter((s) => s.takes_clients).length));
-      const word = new Map(servers.map((s) => [`${s.farm}/${s.server}`, s.status]));
-      for (const at of document.querySelectorAll('.sv')) {
-        if (word.has(at.dataset.v)) badge(at.querySelector('b'), word.get(at.dataset.v));
-      }
-      if (lost) say('Frontgate answers again.');
-      lost = false;
-      document.body.classList.remove('gone');
-      if (told.length) say(told.slice(0, 3).join('. ') + (told.length > 3 ? `, and ${told.length - 3} more` : ''));
-      // Servers that came or went: the rows are made where everything else is.
-      const filtered = new URLSearchParams(location.search).has('servers') || servers.length > 1000;
-      if (!filtered && (shown < servers.length || shown < known.size)) await refresh(true);
-      else if (told.length || begun - rest > REST_EVERY) await refresh(false);
+      await servers();
     } catch {
-      if (!lost) say('Frontgate does not answer; what you see is what it said last.');
-      lost = true;
-      document.body.classList.add('gone');
+      lose();
     }
-    // A thousand servers take their time: never more than a fifth of it.
-    timer = setTimeout(poll, Math.max(EVERY, 4 * (performance.now() - begun)));
+    busy = false;
+    // A thousand servers take their time: never more than a fifth of it, but for news.
+    const pause = 4 * (performance.now() - begun);
+    timer = setTimeout(poll, soon ? Math.min(SOON, pause) : Math.max(EVERY, pause));
+  }
+
+  async function servers() {
+    const answer = await ask('/api/v1/servers');
+    if (!answer) return;
+    const { servers } = await answer.json();
+    hear();
+    const told = [];
+    const shown = servers.filter((server) => show(server, told)).length;
+    put($('taking'), String(servers.filter((s) => s.takes_clients).length));
+    const word = new Map(servers.map((s) => [`${s.farm}/${s.server}`, s.status]));
+    for (const at of document.querySelectorAll('.sv')) {
+      if (word.has(at.dataset.v)) badge(at.querySelector('b'), word.get(at.dataset.v));
+    }
+    if (told.length) say(told.slice(0, 3).join('. ') + (told.length > 3 ? `, and ${told.length - 3} more` : ''));
+    // Servers that came or went: the rows are made where everything else is.
+    const filtered = new URLSearchParams(location.search).has('servers') || servers.length > 1000;
+    const others = !filtered && (shown < servers.length || shown < known.size);
+    const every = stream.open ? REST_EVERY : REST_ALONE;
+    const due = whole || (told.length && !stream.open) || performance.now() - rest > every;
+    if (others || due) await refresh(others);
+  }
+
+  // Events as they happen. Where the stream is refused (there are so many at most) or breaks, the
+  // page asks by itself; a tab that nobody looks at takes no place.
+  const stream = { source: null, open: false, timer: 0 }, echo = { whole: false, timer: 0 };
+  function follow() {
+    clearTimeout(stream.timer);
+    if (stream.source || document.hidden || !window.EventSource) return;
+    const source = new EventSource('/api/v1/events?after=' + last());
+    stream.source = source;
+    source.onopen = () => { tellHow(true); hear(); look(); };
+    source.onmessage = (message) => { hear(); happened(JSON.parse(message.data)); };
+    source.addEventListener('missed', () => { whole = true; look(); });
+    source.onerror = () => {
+      tellHow(false);
+      look();
+      if (source.readyState !== EventSource.CLOSED) return;
+      stream.source = null;
+      stream.timer = setTimeout(follow, AGAIN);
+    };
+  }
+  function leave() {
+    clearTimeout(stream.timer);
+    if (stream.source) stream.source.close();
+    stream.source = null;
+    tellHow(false);
+  }
+  function tellHow(open) {
+    stream.open = open;
+    put($('how'), open ? 'Live: changes show at once.' : 'Asks every two seconds.');
+  }
+
+  const last = () => Number(document.querySelector('.events').dataset.last);
+  function happened(event) {
+    const list = document.querySelector('.events');
+    if (event.id <= last()) return;
+    list.dataset.last = event.id;
+    const [li, time, code] = ['li', 'time', 'b'].map((name) => document.createElement(name));
+    const at = event.time.replace(/\.\d+/, '');
+    time.dateTime = at;
+    put(time, at);
+    code.className = 'st ' + ({ info: 'up', warning: 'drain', error: 'down' }[event.severity] || '');
+    put(code, event.code);
+    li.append(time, ' ', code, ' ' + event.text);
+    list.querySelector('.none')?.remove();
+    list.prepend(li);
+    while (list.children.length > EVENTS) list.lastElementChild.remove();
+    // Servers are asked about anyhow; anything else is in the other parts of the page.
+    // State may follow its event by a moment: so now, and once more.
+    whole ||= !event.server;
+    echo.whole ||= !event.server;
+    look();
+    clearTimeout(echo.timer);
+    echo.timer = setTimeout(() => { whole ||= echo.whole; echo.whole = false; look(); }, SOON);
   }
 
   // The other parts as the server writes them, but never one that somebody is in.
   async function refresh(withServers) {
     rest = performance.now();
+    whole = false;
     const url = new URL(location.href);
     if (!withServers) url.searchParams.set('part', 'rest');
-    const answer = await fetch(url.pathname + url.search, { cache: 'no-store' });
-    if (!answer.ok) return;
+    const answer = await ask(url.pathname + url.search).catch((e) => { whole = true; throw e; });
+    if (!answer) { whole = true; return; }
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
     for (const id of ['names', 'certificates', 'reload', 'events']) {
       const [old, fresh] = [$(id), page.getElementById(id)];
+      // What the stream told meanwhile is not taken back.
+      if (id === 'events' && Number(fresh.querySelector('.events').dataset.last) < last()) continue;
       if (old && fresh && !old.contains(document.activeElement) && old.innerHTML !== fresh.innerHTML) {
         old.replaceWith(fresh);
       }
@@ -249,7 +354,7 @@
       const kept = said.kept ? '' : ' It is NOT kept across restarts.';
       const none = said.without_servers.map((farm) => ` Farm ${farm} has no server left for new clients.`);
       say(`${order.server}: ${order.button.textContent}.${kept}${none.join('')}`);
-      poll();
+      look();
     } catch {
       put($('order-error'), 'Frontgate does not answer, or the token has characters no token has.');
     } finally {
@@ -263,7 +368,8 @@
     const asked = new URLSearchParams(new FormData($('f-explain')));
     asked.set('part', 'rest');
     try {
-      const answer = await fetch('/?' + asked, { cache: 'no-store' });
+      const answer = await ask('/?' + asked);
+      if (!answer) { put($('explained'), 'Frontgate is busy; ask again.'); return; }
       const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
       $('explained').replaceChildren(...page.getElementById('explained').childNodes);
     } catch {
@@ -271,9 +377,19 @@
     }
   };
 
-  document.addEventListener('visibilitychange', () => { if (!document.hidden) poll(); });
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) { leave(); return; }
+    if (!lost) heard = Date.now();
+    follow();
+    look();
+  });
+  addEventListener('pagehide', leave);
+  // From a browser's memory it comes back as it was.
+  addEventListener('pageshow', (event) => { if (event.persisted) { follow(); look(); } });
   rest = performance.now();
   adopt();
   names();
+  tellHow(false);
+  follow();
   poll();
 })();

@@ -7,12 +7,13 @@ use crate::events::{Events, Severity};
 const SHOWN: usize = 50;
 
 pub(super) fn section(out: &mut Html, events: &Events) {
+    let latest = events.latest(SHOWN);
     out.put(
         "<section id=\"events\" aria-labelledby=\"h-events\">\n<h2 id=\"h-events\">Latest events</h2>\n\
-         <ul class=\"events\">\n",
-        &[],
+         <ul class=\"events\" data-last=\"{}\">\n",
+        // What the script goes on from.
+        &[&latest.last().map_or_else(|| events.last(), |last| last.id)],
     );
-    let latest = events.latest(SHOWN);
     for event in latest.iter().rev() {
         let class = match event.severity {
             Severity::Info => "up",
@@ -26,7 +27,7 @@ pub(super) fn section(out: &mut Html, events: &Events) {
         );
     }
     if latest.is_empty() {
-        out.put("<li>None since Frontgate was started.</li>\n", &[]);
+        out.put("<li class=\"none\">None since Frontgate was started.</li>\n", &[]);
     }
     out.put("</ul>\n</section>\n", &[]);
 }

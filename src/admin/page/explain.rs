@@ -8,6 +8,9 @@ use crate::{
     route::{Asked, Explanation, explain::Toward},
 };
 
+/// Servers that are told.
+const SERVERS: usize = 50;
+
 pub(super) fn section(out: &mut Html, live: &Live, query: &Query) {
     let (url, from) = (query.get("url"), query.get("from"));
     out.put(
@@ -120,7 +123,7 @@ fn toward(out: &mut Html, it: &Toward) {
             &it.connection_auth,
         ],
     );
-    for server in &it.servers {
+    for server in it.servers.iter().take(SERVERS) {
         let (class, word) = match server.eligible {
             Some(true) => ("up", "could be chosen"),
             Some(false) => ("down", "not now"),
@@ -134,6 +137,9 @@ fn toward(out: &mut Html, it: &Toward) {
             out.put(", TLS name {}", &[name]);
         }
         out.put(" <small>{}</small></dd>\n", &[&server.why.as_deref().unwrap_or_default()]);
+    }
+    if let Some(more) = it.servers.len().checked_sub(SERVERS).filter(|more| *more > 0) {
+        out.put("<dd>and {} more</dd>\n", &[&more]);
     }
     let told = it.told_headers.join(", ");
     out.put("<dt>Tells the server</dt><dd>{}</dd>\n", &[&told]);

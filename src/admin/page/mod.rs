@@ -68,11 +68,17 @@ pub(super) async fn answer(
     if access.to_read && guard::may_read(&request.headers, &access.token).is_err() {
         return sign_in::page(StatusCode::UNAUTHORIZED, "");
     }
-    let Some(live) = context.live() else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting\n");
-    };
-    let query = Query::of(request.uri.query().unwrap_or_default().as_bytes());
-    html(StatusCode::OK, dashboard(context, &live, &query, SystemTime::now()))
+    let (query, asked) = (request.uri.query().unwrap_or_default().to_owned(), context.clone());
+    context.desk.write(move || written(&asked, query.as_bytes())).await
+}
+
+/// The page; takes as long as the site is large.
+pub(super) fn written(context: &Context, query: &[u8]) -> Answer {
+    let query = Query::of(query);
+    match context.live() {
+        Some(live) => html(StatusCode::OK, dashboard(context, &live, &query, SystemTime::now())),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "Frontgate is still starting\n"),
+    }
 }
 
 /// A page, with its locks.
@@ -122,14 +128,15 @@ fn head(out: &mut Html, context: &Context, live: &Live, rows: &[super::ServerRow
     out.put(
         "<a class=\"skip\" href=\"#main\">To the content</a>\n<header>\n<h1>Frontgate</h1>\n\
          <p id=\"summary\">{}: {} rules, {} farms, <span id=\"taking\">{}</span> of {} servers take \
-         new clients, {} pins</p>\n\
+         new clients, {} pins</p>\n<p id=\"how\" class=\"hint\"></p>\n\
+         <p id=\"live\" role=\"status\" aria-live=\"polite\"></p>\n\
          <nav aria-label=\"Sections\"><a href=\"#servers\">Servers</a> <a href=\"#names\">Published\
          </a> <a href=\"#certificates\">Certificates</a> <a href=\"#reload\">Last reload</a> \
          <a href=\"#explain\">Explain</a> <a href=\"#events\">Events</a></nav>\n\
-         <p id=\"live\" role=\"status\" aria-live=\"polite\"></p>\n\
          <noscript><p class=\"hint\">Without JavaScript this page is a picture of one moment; load \
          it again for the next. Servers are taken out and back by command: <code>frontgate drain \
-         FARM/SERVER</code>, <code>maintain</code>, <code>ready</code>.</p></noscript>\n</header>\n",
+         FARM/SERVER</code>, <code>maintain</code>, <code>ready</code>.</p></noscript>\n</header>\n\
+         <p id=\"lost\" role=\"alert\"></p>\n",
         &[
             &ready,
             &live.site.rules.len(),

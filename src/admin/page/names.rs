@@ -1,6 +1,6 @@
 //! Published names → rule → farm → servers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use super::{
     html::Html,
@@ -9,6 +9,7 @@ use super::{
 use crate::{
     admin::{RuleRow, ServerRow},
     forward::Live,
+    site::{Action, PathPattern, Rule, Site},
 };
 
 /// Rows of one page.
@@ -19,8 +20,9 @@ const SERVERS: usize = 8;
 pub(super) fn section(out: &mut Html, live: &Live, servers: &[ServerRow], query: &Query) {
     let filter = query.get("names");
     let wanted = filter.to_lowercase();
-    let rules = live.site.rules.iter().map(|rule| RuleRow::of(&live.site, rule));
-    let rules: Vec<_> = rules.filter(|rule| rule.mentions(&wanted)).collect();
+    let mut mentions = Mentions::new(&wanted);
+    let rules: Vec<_> =
+        live.site.rules.iter().filter(|rule| mentions.has(&live.site, rule)).collect();
     let pages = rules.len().div_ceil(ROWS).max(1);
     let page = query.get("page").parse().unwrap_or(1).clamp(1, pages);
     out.put(
@@ -48,14 +50,58 @@ pub(super) fn section(out: &mut Html, live: &Live, servers: &[ServerRow], query:
         by_farm.entry(&server.farm).or_default().push(server);
     }
     for rule in rules.iter().skip((page - 1) * ROWS).take(ROWS) {
+        let rule = RuleRow::of(&live.site, rule);
         let servers = rule.farm.as_ref().and_then(|farm| by_farm.get(farm));
-        row(out, rule, servers.map_or(&[], Vec::as_slice));
+        row(out, &rule, servers.map_or(&[], Vec::as_slice));
     }
     out.put("</tbody>\n</table>\n", &[]);
     if pages > 1 {
         paging(out, filter, page, pages);
     }
     out.put("</section>\n", &[]);
+}
+
+/// Which rules a filter finds: by name, host and path, farm, or `file:line`. All rules are asked,
+/// so nothing is made for one of them alone.
+struct Mentions<'a> {
+    /// Lower case.
+    wanted: &'a str,
+    text: String,
+}
+
+impl<'a> Mentions<'a> {
+    fn new(wanted: &'a str) -> Self {
+        Self { wanted, text: String::new() }
+    }
+
+    fn has(&mut self, site: &Site, rule: &Rule) -> bool {
+        if self.wanted.is_empty() {
+            return true;
+        }
+        let (equals, path) = match &rule.path {
+            PathPattern::Any => ("", ""),
+            PathPattern::Prefix(path) => ("", &**path),
+            PathPattern::Exact(path) => ("=", &**path),
+        };
+        let farm = match &rule.action {
+            Action::Forward(id) => site.farms.get(id.0).map_or("", |farm| &farm.name),
+            _ => "",
+        };
+        let Rule { name, host, place, .. } = rule;
+        self.text.clear();
+        // A string takes everything. Lines, so that no two of them are found as one text.
+        let _ = write!(
+            self.text,
+            "{name}\n{host}{equals}{path}\n{farm}\n{}:{}",
+            place.file, place.line
+        );
+        if self.text.is_ascii() {
+            self.text.make_ascii_lowercase();
+            self.text.contains(self.wanted)
+        } else {
+            self.text.to_lowercase().contains(self.wanted)
+        }
+    }
 }
 
 fn row(out: &mut Html, rule: &RuleRow, servers: &[&ServerRow]) {
@@ -105,4 +151,32 @@ fn paging(out: &mut Html, filter: &str, page: usize, pages: usize) {
         out.put(" <a rel=\"next\" href=\"/?names={}&amp;page={}#names\">Next</a>", &[&names, &to]);
     }
     out.put("</nav>\n", &[]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::testing::{forward, site};
+
+    #[test]
+    fn a_filter_finds_every_text_of_a_rule_in_any_letter_case() {
+        let mut rule = forward("Meet.Contoso.com", "/Größe");
+        rule.name = "Anmeldung ÜBER".into();
+        let exact = Rule { path: PathPattern::Exact("/x".into()), ..forward("*.x.y", "") };
+        let site = site(&["contoso.com"], vec![rule, exact, forward("dialin.*", "")]);
+        let found = |wanted: &str| {
+            let wanted = wanted.to_lowercase();
+            let mut mentions = Mentions::new(&wanted);
+            let all = site.rules.iter().enumerate();
+            all.filter(|(_, rule)| mentions.has(&site, rule)).map(|(n, _)| n).collect::<Vec<_>>()
+        };
+        assert_eq!(found(""), [0, 1, 2]);
+        assert_eq!(found("MEET.contoso.com/grö"), [0]);
+        assert_eq!(found("über"), [0]);
+        assert_eq!(found("*.x.y=/X"), [1]);
+        assert_eq!(found("dialin"), [2]);
+        assert_eq!(found("lync"), [0, 1, 2], "the farm");
+        assert_eq!(found("test:1"), [0, 1, 2], "the place");
+        assert!(found("nothing").is_empty());
+    }
 }

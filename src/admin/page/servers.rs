@@ -41,7 +41,7 @@ pub(super) fn section(
          <th scope=\"col\">Server</th><th scope=\"col\">State</th><th scope=\"col\">Requests</th>\
          <th scope=\"col\">per second</th><th scope=\"col\">Current</th><th scope=\"col\">Failed</th>\
          <th scope=\"col\">Response</th><th scope=\"col\">Received</th><th scope=\"col\">Sent</th>\
-         <th scope=\"col\">Pins</th><th scope=\"col\">WebSockets</th><th scope=\"col\">Weight</th>\
+         <th scope=\"col\">Pins</th><th scope=\"col\">Web&shy;Sockets</th><th scope=\"col\">Weight</th>\
          <th scope=\"col\">Last minutes</th></tr></thead>\n<tbody>\n",
         &[],
     );
@@ -58,7 +58,7 @@ fn mentions(row: &ServerRow, wanted: &str) -> bool {
 
 fn server(out: &mut Html, row: &ServerRow, history: &History, now: SystemTime) {
     out.put(
-        "<tr data-s=\"{}/{}\"><th scope=\"row\"><span class=\"farm\">{}/</span>{} \
+        "<tr data-s=\"{}/{}\"><th scope=\"row\"><span class=\"farm\">{}/</span><wbr>{} \
          <small>{}</small></th><td><b class=\"st {}\">{}</b> ",
         &[&row.farm, &row.server, &row.farm, &row.server, &row.address, &row.status, &row.status],
     );

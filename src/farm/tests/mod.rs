@@ -1,7 +1,6 @@
 //! Farms from site to site: what stays, what goes, and what runs meanwhile.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,48 +12,10 @@ mod ejection;
 mod waiting;
 
 use super::{testing::*, *};
-use crate::site::{self, Limits, Site};
+use crate::site::{self, Site, testing::empty};
 
 pub(super) fn site(farms: Vec<site::Farm>) -> Site {
-    Site {
-        affinity_key: site::AffinityKey([7; 32]),
-        fingerprint: String::new(),
-        files: Vec::new(),
-        directories: Vec::new(),
-        listeners: Vec::new(),
-        certificates: Vec::new(),
-        default_certificate: 0,
-        farms: farms.into_iter().map(Arc::new).collect(),
-        rules: Vec::new(),
-        domains: Vec::new(),
-        trusted_proxies: Vec::new(),
-        limits: Limits {
-            connections: 1,
-            connections_per_source: 1,
-            pins: 1,
-            pins_per_source: 1,
-            tls_handshake: Duration::from_secs(1),
-            header_timeout: Duration::from_secs(1),
-            keep_alive: Duration::from_secs(1),
-            header_size: 1,
-            headers: 1,
-            url: 1,
-            h2_streams: 1,
-        },
-        access_log: site::AccessLog::default(),
-        admin: site::Admin {
-            listen: site::AdminAddress::Unix(PathBuf::from("/nowhere")),
-            health: None,
-            metrics: None,
-            hosts: Vec::new(),
-            token: None,
-            token_file: "/nowhere".into(),
-        },
-        receivers: Default::default(),
-        state_dir: "/nowhere".into(),
-        workers: 1,
-        shutdown: site::Shutdown { delay: Duration::ZERO, drain: Duration::ZERO },
-    }
+    Site { farms: farms.into_iter().map(Arc::new).collect(), ..empty() }
 }
 
 /// Waits until `done` is true, but not for ever.

@@ -119,6 +119,8 @@ pub mod families {
             "Always 1; the hash tells configurations apart.";
         LOG_DROPPED = "frontgate_access_log_dropped_lines_total" Counter []
             "Access log lines dropped because the target took them too slowly or not at all.";
+        EVENTS_UNDELIVERED = "frontgate_events_undelivered_total" Counter ["receiver"]
+            "Events that did not reach events.command or events.webhook.";
         CPU = "process_cpu_seconds_total" Counter []
             "User and system time of the process.";
         RESIDENT = "process_resident_memory_bytes" Gauge []

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,6 +11,8 @@ use std::{
 
 use super::{Labels, Page, families as f};
 use crate::site::{Action, Rule, Site};
+
+use crate::lock::lock;
 
 /// Rules that have series of their own; those after them share `other`, one a farm.
 const ROUTES: usize = 1000;
@@ -83,7 +85,7 @@ struct Durations {
 impl Traffic {
     /// The counters of a site. What it no longer has is forgotten.
     pub fn follow(&self, site: &Site) -> Routes {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         let mut before = std::mem::take(&mut *known);
         for farm in &site.farms {
             let kept = before.durations.remove(&farm.name).unwrap_or_default();
@@ -111,7 +113,7 @@ impl Traffic {
 
     /// Writes everything that was counted.
     pub fn write(&self, page: &mut Page) {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.known);
         let mut series = page.family(&f::REQUESTS);
         for ((farm, route), answers) in &known.answers {
             let labels = Labels::new(&[("farm", farm), ("route", route)]);

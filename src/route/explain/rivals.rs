@@ -1,6 +1,6 @@
 //! Who else could have taken a request, and why it does not.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,35 +51,50 @@ pub(super) fn hosts(table: &Table, site: &Site, question: &Question<'_>) -> Vec<
         .host(question.listener, question.host)
         .and_then(|paths| paths.rules().next())
         .map(|rule| &rule.host);
-    let mut seen: Vec<&HostPattern> = Vec::new();
-    let mut rivals = Vec::new();
-    for rule in &site.rules {
-        if winner == Some(&rule.host) || seen.contains(&&rule.host) {
+    // A host has few labels, and no more patterns than that can match it or begin like it. Of each
+    // the first rule on this listener is told, or the first one at all.
+    let mut near: Vec<Near<'_>> = Vec::new();
+    for rule in site.rules.iter().filter(|rule| winner != Some(&rule.host)) {
+        let matches = table.matches(&rule.host, question.host);
+        let begins = || match &rule.host {
+            HostPattern::Prefix(prefix) => begins(question.host, prefix),
+            _ => false,
+        };
+        if !matches && !begins() {
             continue;
         }
-        let why = if !table.matches(&rule.host, question.host) {
-            match &rule.host {
-                HostPattern::Prefix(prefix) if begins(question.host, prefix) => {
-                    "what follows is none of `domains`, nor under one".to_owned()
-                }
-                _ => continue,
-            }
-        } else if !here(site, question, rule) {
-            // Another rule of the same pattern may be on this listener.
-            let same = |other: &&Arc<Rule>| other.host == rule.host && here(site, question, other);
-            if site.rules.iter().any(|other| same(&other)) {
-                continue;
-            }
-            only_on(rule)
-        } else {
-            let winner = winner.map_or_else(String::new, ToString::to_string);
-            format!("less specific than {winner}")
-        };
-        seen.push(&rule.host);
-        let (pattern, place) = (rule.host.to_string(), rule.place.to_string());
-        rivals.push(HostRival { pattern, why, place });
+        let here = here(site, question, rule);
+        match near.iter_mut().find(|near| near.rule.host == rule.host) {
+            Some(near) if near.here || !here => {}
+            Some(near) => *near = Near { rule, matches, here },
+            None => near.push(Near { rule, matches, here }),
+        }
     }
-    rivals
+    near.iter().map(|near| near.told(winner)).collect()
+}
+
+/// The rule of a host pattern that does not take the request, but nearly does.
+struct Near<'a> {
+    rule: &'a Rule,
+    /// Whether the pattern matches the host.
+    matches: bool,
+    /// Whether the rule is on the listener that is asked.
+    here: bool,
+}
+
+impl Near<'_> {
+    fn told(&self, winner: Option<&HostPattern>) -> HostRival {
+        let why = match (self.matches, self.here) {
+            (false, _) => "what follows is none of `domains`, nor under one".to_owned(),
+            (true, false) => only_on(self.rule),
+            (true, true) => {
+                let winner = winner.map_or_else(String::new, ToString::to_string);
+                format!("less specific than {winner}")
+            }
+        };
+        let Rule { host, place, .. } = self.rule;
+        HostRival { pattern: host.to_string(), why, place: place.to_string() }
+    }
 }
 
 /// The other rules of the host, nearest first, and how many are left out.
@@ -99,12 +114,36 @@ pub(super) fn rules(
     let elsewhere = site.rules.iter();
     let elsewhere = elsewhere
         .filter(|rule| Some(&rule.host) == pattern && !here(site, question, rule))
-        .map(|rule| rival(rule, "listener", only_on(rule)));
-    let mut rivals: Vec<RuleRival> = walk.taking(taken).into_iter().chain(elsewhere).collect();
-    rivals.extend(walk.not_taking());
-    let left_out = rivals.len().saturating_sub(MOST);
-    rivals.truncate(MOST);
-    (rivals, left_out)
+        .map(|rule| Lost { rule, to: To::Listener });
+    let mut lost: Vec<Lost<'_>> = walk.taking(taken).into_iter().chain(elsewhere).collect();
+    lost.extend(walk.not_taking());
+    // Words are made only for those that are told: a host may have ten thousand rules.
+    let left_out = lost.len().saturating_sub(MOST);
+    lost.truncate(MOST);
+    (lost.iter().map(|lost| walk.told(lost)).collect(), left_out)
+}
+
+/// A rule that does not take a request.
+struct Lost<'a> {
+    rule: &'a Rule,
+    to: To<'a>,
+}
+
+/// What it lost to.
+enum To<'a> {
+    /// Its path takes the request, but other rules were asked.
+    Others {
+        /// The one with a longer path that decided.
+        decided: Option<&'a Arc<Rule>>,
+        /// The one with the same path that did.
+        decides: Option<&'a Arc<Rule>>,
+        /// Which rules are asked.
+        https: bool,
+    },
+    /// It is on other listeners.
+    Listener,
+    /// Its path does not take the request.
+    Path,
 }
 
 /// One look at the rules of a host.
@@ -115,36 +154,36 @@ struct Walk<'a> {
     conditions: Conditions<'a>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Rules whose path takes the request, in the order in which they are asked.
-    fn taking(&self, taken: Option<usize>) -> Vec<RuleRival> {
+    fn taking(&self, taken: Option<usize>) -> Vec<Lost<'a>> {
         let chosen = chosen(self.paths, self.reading, &self.conditions);
         let (on_https, on_http) = chosen.map_or((None, None), |c| (c.on_https, c.on_http));
         // Plain http to what only https has is judged by the rule that https has.
         let https = self.question.https || on_http.is_none();
         let is = |rule: &Rule, it: Option<&Arc<Rule>>| it.is_some_and(|it| it.index == rule.index);
         let deciding = |rule: &Rule| is(rule, if https { on_https.or(on_http) } else { on_http });
-        let mut rivals = Vec::new();
+        let mut lost = Vec::new();
         let mut decided = None;
         for rules in self.paths.find(self.reading) {
             let decides = rules.iter().find(|rule| deciding(rule));
             for rule in rules.iter().filter(|rule| Some(rule.index) != taken) {
-                rivals.push(self.why_not(rule, decided, decides, https));
+                lost.push(Lost { rule, to: To::Others { decided, decides, https } });
             }
             decided = decided.or(decides);
         }
-        rivals
+        lost
     }
 
-    /// `decided`: by a rule with a longer path. `decides`: a rule with the same path. `https`:
-    /// which rules are asked.
-    fn why_not(
-        &self,
-        rule: &Rule,
-        decided: Option<&Arc<Rule>>,
-        decides: Option<&Arc<Rule>>,
-        https: bool,
-    ) -> RuleRival {
+    fn told(&self, Lost { rule, to }: &Lost<'_>) -> RuleRival {
+        let (decided, decides, https) = match *to {
+            To::Others { decided, decides, https } => (decided, decides, https),
+            To::Listener => return rival(rule, "listener", only_on(rule)),
+            To::Path => {
+                let why = format!("its path {} does not take it", words::path(&rule.path));
+                return rival(rule, "path", why);
+            }
+        };
         if let Some(condition) = self.conditions.broken(rule, self.reading) {
             let why = format!("its condition does not hold: {}", words::condition(condition));
             return rival(rule, "condition", why);
@@ -175,15 +214,11 @@ impl Walk<'_> {
     }
 
     /// Rules whose path does not take it.
-    fn not_taking(&self) -> Vec<RuleRival> {
-        let taking: Vec<usize> =
+    fn not_taking(&self) -> Vec<Lost<'a>> {
+        let taking: HashSet<usize> =
             self.paths.find(self.reading).flatten().map(|rule| rule.index).collect();
         let others = self.paths.rules().filter(|rule| !taking.contains(&rule.index));
-        let told = |rule: &Arc<Rule>| {
-            let why = format!("its path {} does not take it", words::path(&rule.path));
-            rival(rule, "path", why)
-        };
-        others.map(told).collect()
+        others.map(|rule| Lost { rule, to: To::Path }).collect()
     }
 }
 

@@ -87,6 +87,30 @@ fn rules_of_one_path_are_told_in_their_order() {
     );
 }
 
+/// Ten thousand rules of one host, each of which could have been the one: half of them under
+/// conditions, half of them on another listener. What is told stays short, and is told quickly.
+#[test]
+fn of_many_rivals_few_are_told() {
+    let mut rules = vec![named(forward("a.contoso.com", ""), "taken", |_| {})];
+    for n in 0..5000 {
+        rules.push(named(forward("a.contoso.com", ""), &format!("posts{n}"), |rule| {
+            rule.when = vec![post()];
+        }));
+        rules.push(named(forward("*.contoso.com", &format!("/{n}")), "else", |rule| {
+            rule.listeners = Some(vec!["plain".into()]);
+        }));
+    }
+    rules.push(named(forward("*.contoso.com", ""), "here", |_| {}));
+    let begun = std::time::Instant::now();
+    let told = explained(rules, "https://a.contoso.com/");
+    assert_eq!((told.rivals.len(), told.rivals_left_out), (20, 4980));
+    assert_eq!(told.rivals[0].code, "condition");
+    let hosts: Vec<_> = told.host_rivals.iter().map(|r| (&*r.pattern, &*r.why)).collect();
+    assert_eq!(hosts, [("*.contoso.com", "less specific than a.contoso.com")]);
+    // Asking each rule about each other one took minutes.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
 #[test]
 fn hosts_that_nothing_publishes_have_near_misses() {
     let elsewhere = named(forward("meet.y.z", ""), "e", |rule| {

@@ -155,6 +155,12 @@ impl Browser {
         self.post("goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
     }
 
+    /// Runs this in every page that is opened from now on, before scripts of its own.
+    pub fn before_scripts(&self, script: &str) {
+        let script = json!({ "source": script });
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", script);
+    }
+
     /// `light` or `dark`.
     pub fn scheme(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });

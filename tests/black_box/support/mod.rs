@@ -10,6 +10,8 @@ pub mod frontgate;
 pub mod lab;
 pub mod load;
 pub mod nginx;
+pub mod python;
+pub mod relay;
 pub mod w3c;
 
 use std::time::{Duration, Instant};

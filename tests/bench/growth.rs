@@ -1,0 +1,42 @@
+//! What a request costs as sites grow.
+
+use std::{path::Path, time::Instant};
+
+use super::{
+    Options, load,
+    peers::{HOST, Kind, Peer, Scale, Server},
+    report::{Report, median},
+};
+
+/// Processor time of a request of Frontgate at more hosts, servers and workers; start-up.
+pub fn measure(options: &Options, dir: &Path, server: &Server, report: &mut Report) {
+    if options.wants("start") {
+        let begun = Instant::now();
+        drop(Peer::start(Kind::Frontgate, dir, server, Scale::ONE));
+        let took = begun.elapsed().as_secs_f64() * 1000.0;
+        report.own.push(("start", "start until it accepts".into(), took, "ms"));
+    }
+    if !options.wants("growth") {
+        return;
+    }
+    let scales = [
+        ("growth_hosts_1", "1 published host", Scale::ONE),
+        ("growth_hosts_1000", "1,000 published hosts", Scale { hosts: 1000, ..Scale::ONE }),
+        ("growth_hosts_100000", "100,000 published hosts", Scale { hosts: 100_000, ..Scale::ONE }),
+        ("growth_servers_1000", "1,000 servers", Scale { servers: 1000, ..Scale::ONE }),
+        ("growth_workers_2", "two workers", Scale { workers: 2, ..Scale::ONE }),
+    ];
+    for (key, name, scale) in scales {
+        let peer = Peer::start(Kind::Frontgate, dir, server, scale);
+        let costs: Vec<_> = (0..options.rounds)
+            .map(|_| {
+                let before = peer.process.processor_time();
+                let run = load::closed(peer.rsa, HOST, false, "/", options.seconds);
+                let spent = (peer.process.processor_time() - before).as_secs_f64();
+                spent * 1e6 / (run.requests * (run.seconds + 1.0) / run.seconds)
+            })
+            .collect();
+        eprintln!("{key}: {:.1} µs/request", median(&costs));
+        report.own.push((key, format!("a request with {name}"), median(&costs), "µs"));
+    }
+}

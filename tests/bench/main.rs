@@ -1,0 +1,212 @@
+//! Frontgate beside nginx and HAProxy, on the same work, in one run: `make bench`.
+//!
+//! `make bench ARGS="--rounds 5 --only h1,h2 --write docs"`
+
+#![allow(unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod connections;
+mod growth;
+mod latency;
+mod load;
+mod peers;
+mod process;
+mod report;
+#[path = "../black_box/support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use self::{
+    peers::{HOST, HOST_H2, Kind, Peer, Scale, Server},
+    report::{Report, Row},
+    support::certificates::Certificates,
+};
+
+/// What the command line asks for.
+pub struct Options {
+    rounds: usize,
+    seconds: u64,
+    only: Vec<String>,
+    write: Option<PathBuf>,
+}
+
+impl Options {
+    fn read() -> Self {
+        let mut options = Self { rounds: 3, seconds: 5, only: Vec::new(), write: None };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || words.next().unwrap_or_else(|| panic!("{word} needs a value"));
+            match &*word {
+                "--rounds" => options.rounds = value().parse().unwrap(),
+                "--seconds" => options.seconds = value().parse().unwrap(),
+                "--only" => options.only = value().split(',').map(str::to_owned).collect(),
+                "--write" => options.write = Some(value().into()),
+                _ => panic!(
+                    "unknown option {word}: --rounds N, --seconds N, --only KEY,…, --write DIR"
+                ),
+            }
+        }
+        options
+    }
+
+    fn wants(&self, key: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| key.starts_with(&**only))
+    }
+}
+
+fn main() {
+    let options = Options::read();
+    open_files();
+    let dir = tempfile::tempdir().unwrap();
+    Certificates::write(dir.path());
+    let server = Server::start(dir.path());
+    let mut report = Report {
+        machine: machine(),
+        versions: Kind::ALL.map(|kind| (kind, kind.version())).to_vec(),
+        rows: Vec::new(),
+        own: Vec::new(),
+    };
+    let works = one_worker(&options, dir.path());
+    if !works.is_empty() {
+        let peers =
+            Kind::ALL.map(|kind| (kind, Peer::start(kind, dir.path(), &server, Scale::ONE)));
+        report.rows.extend(works.iter().map(|work| measure(work, &options, &peers)));
+    }
+    for (key, http2, names) in latency::KINDS {
+        if options.wants(key) {
+            report.rows.extend(latency::measure(&options, dir.path(), &server, http2, names));
+        }
+    }
+    if options.wants("poll") {
+        report.rows.push(polls(&options, dir.path(), &server));
+    }
+    growth::measure(&options, dir.path(), &server, &mut report);
+    println!("\n{}", report.table());
+    if let Some(dir) = &options.write {
+        report.write(dir);
+    }
+}
+
+/// A kind of work, and what a round of it costs.
+struct Work<'a> {
+    key: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    round: Box<dyn Fn(&Peer) -> f64 + 'a>,
+}
+
+fn one_worker<'a>(options: &Options, dir: &'a Path) -> Vec<Work<'a>> {
+    let mut works = Vec::new();
+    let mut add = |key, name, unit, round| works.push(Work { key, name, unit, round });
+    let seconds = options.seconds;
+    for (key, name, http2) in [
+        ("h1", "HTTP/1.1 → HTTP/1.1, TLS both sides", false),
+        ("h2", "HTTP/2 → HTTP/1.1, TLS both sides", true),
+    ] {
+        let host = if http2 { HOST_H2 } else { HOST };
+        add(
+            key,
+            name,
+            "µs/request",
+            Box::new(move |peer| {
+                let before = peer.process.processor_time();
+                // The second of warming up costs processor time, too: requests are counted by rate.
+                let run = load::closed(peer.rsa, host, http2, "/", seconds);
+                let spent = (peer.process.processor_time() - before).as_secs_f64();
+                spent * 1e6 / (run.requests * (run.seconds + 1.0) / run.seconds)
+            }),
+        );
+    }
+    for (key, name, ecdsa, resumed) in [
+        ("handshake_rsa", "full TLS 1.2 handshake + request, RSA-2048", false, false),
+        ("handshake_ecdsa", "full TLS 1.2 handshake + request, ECDSA P-256", true, false),
+        ("handshake_resumed", "resumed TLS 1.2 handshake + request", false, true),
+    ] {
+        add(
+            key,
+            name,
+            "µs",
+            Box::new(move |peer| {
+                let address = if ecdsa { peer.ecdsa } else { peer.rsa };
+                connections::handshakes(peer, address, resumed, 500)
+            }),
+        );
+    }
+    for (key, name, body, up, times) in [
+        ("body_1m_down", "1 MiB from the server", "1m", false, 50),
+        ("body_1m_up", "1 MiB to the server", "1m", true, 50),
+        ("body_100m_down", "100 MiB from the server", "100m", false, 2),
+        ("body_100m_up", "100 MiB to the server", "100m", true, 2),
+    ] {
+        add(
+            key,
+            name,
+            "µs/MiB",
+            Box::new(move |peer| {
+                let file = dir.join("files").join(body);
+                let mib = times as f64 * if body == "1m" { 1.0 } else { 100.0 };
+                let path = if up { "/up".to_owned() } else { format!("/files/{body}") };
+                let before = peer.process.processor_time();
+                load::bodies(peer.rsa, HOST, &path, up.then_some(&*file), times);
+                (peer.process.processor_time() - before).as_secs_f64() * 1e6 / mib
+            }),
+        );
+    }
+    works.retain(|work| options.wants(work.key));
+    works
+}
+
+/// Rounds take turns, so that what the machine does besides meets all of them.
+fn measure(work: &Work<'_>, options: &Options, peers: &[(Kind, Peer); 3]) -> Row {
+    let mut figures: Vec<_> = Kind::ALL.map(|kind| (kind, Vec::new())).to_vec();
+    for round in 0..options.rounds {
+        for (kind, peer) in peers {
+            let figure = (work.round)(peer);
+            eprintln!("{} round {round}: {} {figure:.1} {}", work.key, kind.name(), work.unit);
+            let of = figures.iter_mut().find(|(of, _)| of == kind);
+            of.unwrap().1.push(figure);
+        }
+    }
+    Row { key: work.key, work: work.name, unit: work.unit, figures }
+}
+
+/// Every round with a fresh process: memory that was once taken stays.
+fn polls(options: &Options, dir: &Path, server: &Server) -> Row {
+    let mut figures: Vec<_> = Kind::ALL.map(|kind| (kind, Vec::new())).to_vec();
+    for round in 0..options.rounds {
+        for (kind, all) in &mut figures {
+            let peer = Peer::start(*kind, dir, server, Scale::ONE);
+            let figure = connections::polls(&peer, server, 5000);
+            eprintln!("poll round {round}: {} {figure:.1} KiB", kind.name());
+            all.push(figure);
+        }
+    }
+    let work = "memory a held long poll, TLS both sides";
+    Row { key: "poll", work, unit: "KiB", figures }
+}
+
+/// Processor, cores, kernel.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "{}, {cores} cores, Linux {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        kernel.trim()
+    )
+}
+
+/// As many open files as may be; children inherit it.
+fn open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both read and write what they are given.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+    assert!(limit.rlim_cur >= 20_000, "at most {} open files: raise the limit", limit.rlim_cur);
+}

@@ -1,0 +1,160 @@
+//! The manifests of `deploy/kubernetes`, checked without a cluster.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::support::{certificates::Certificates, frontgate::run, python};
+
+fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes")
+}
+
+/// The base, and what is made of it; Debian's kubectl is too old for the latter, which then has to
+/// be left out.
+fn variants() -> Vec<&'static str> {
+    let example = manifests().join("example");
+    let tried = Command::new("kubectl").arg("kustomize").arg(example).output();
+    let tried = tried.expect("kubectl is missing: scripts/dependencies.sh test installs it");
+    let errors = String::from_utf8_lossy(&tried.stderr).into_owned();
+    if errors.contains("must be a file") {
+        let told = "SKIPPED: deploy/kubernetes/example; this kubectl is older than 1.21\n";
+        // Past the harness, which shows what a test prints only if it fails.
+        std::io::stderr().write_all(told.as_bytes()).unwrap();
+        return vec!["base"];
+    }
+    vec!["base", "example"]
+}
+
+/// What `kubectl apply -k` would send.
+fn built(name: &str) -> String {
+    let built = Command::new("kubectl").arg("kustomize").arg(manifests().join(name)).output();
+    let built = built.expect("kubectl is missing: scripts/dependencies.sh test installs it");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    String::from_utf8(built.stdout).unwrap()
+}
+
+fn objects(name: &str) -> Vec<Value> {
+    let text = built(name);
+    let documents = serde_yaml::Deserializer::from_str(&text);
+    documents.map(|document| serde::Deserialize::deserialize(document).unwrap()).collect()
+}
+
+fn object<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap()
+}
+
+#[test]
+fn they_are_what_kubernetes_expects() {
+    let python = python::with(&["kubernetes-validate==1.37.0"], "kubernetes_validate");
+    for name in variants() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("all.yaml");
+        std::fs::write(&file, built(name)).unwrap();
+        let check = Command::new(python.with_file_name("kubernetes-validate"))
+            .arg("--strict")
+            .arg(&file)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
+        assert!(check.status.success(), "{told}");
+        // Of the ten kinds one is not Kubernetes' own.
+        assert!(told.matches(" passed for resource ").count() >= 9, "{told}");
+        assert_eq!(told.matches("ServiceMonitor").count(), 1, "{told}");
+    }
+}
+
+/// What the restricted level asks for, and what a proxy of long polls needs.
+#[test]
+fn pods_have_no_rights_and_time_to_end() {
+    let base = objects("base");
+    let pod = &object(&base, "Deployment")["spec"]["template"]["spec"];
+    let inside = &pod["containers"][0]["securityContext"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(inside["allowPrivilegeEscalation"], false);
+    assert_eq!(inside["readOnlyRootFilesystem"], true);
+    assert_eq!(inside["capabilities"]["drop"][0], "ALL");
+    let config: Value =
+        serde_yaml::from_str(object(&base, "ConfigMap")["data"]["config.yaml"].as_str().unwrap())
+            .unwrap();
+    let seconds = |key: &str| {
+        let told = config["shutdown"][key].as_str().unwrap();
+        let (number, unit) = told.split_at(told.len() - 1);
+        number.parse::<u64>().unwrap() * if unit == "m" { 60 } else { 1 }
+    };
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace > seconds("delay") + seconds("drain"), "{grace}");
+    // The longest poll of a Lync client.
+    assert!(seconds("drain") >= 1800);
+    // An endpoint has to be gone everywhere before the listeners close.
+    assert!(seconds("delay") >= 10);
+}
+
+/// Names of ports, and where the configuration listens, say the same.
+#[test]
+fn services_and_policies_lead_to_where_frontgate_listens() {
+    let base = objects("base");
+    let container = &object(&base, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let port = |name: &str| {
+        let ports = container["ports"].as_array().unwrap();
+        let port = ports.iter().find(|port| port["name"] == name);
+        port.unwrap_or_else(|| panic!("no port {name}"))["containerPort"].as_u64().unwrap()
+    };
+    let config = object(&base, "ConfigMap")["data"]["config.yaml"].as_str().unwrap().to_owned();
+    for (name, key) in [("health", "health"), ("metrics", "metrics")] {
+        assert!(config.contains(&format!("{key}: {{ listen: \"0.0.0.0:{}\" }}", port(name))));
+    }
+    for (name, public) in [("https", 443), ("http", 80)] {
+        let line = format!("address: \"0.0.0.0:{}\", public_port: {public}", port(name));
+        assert!(config.contains(&line), "{line}");
+    }
+    for kind in ["Service", "NetworkPolicy"] {
+        for object in base.iter().filter(|object| object["kind"] == kind) {
+            for named in names_of_ports(&object["spec"]) {
+                port(&named);
+            }
+        }
+    }
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], "health", "{probe}");
+    }
+}
+
+fn names_of_ports(spec: &Value) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let of_service = list(&spec["ports"]).into_iter().map(|port| port["targetPort"].clone());
+    let of_policy = list(&spec["ingress"]).into_iter().flat_map(|rule| {
+        list(&rule["ports"]).into_iter().map(|port| port["port"].clone()).collect::<Vec<_>>()
+    });
+    of_service.chain(of_policy).filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// The configuration that the pods get, with files laid out as they are mounted.
+#[test]
+fn their_configuration_is_valid() {
+    for name in variants() {
+        let objects = objects(name);
+        let config = object(&objects, "ConfigMap")["data"]["config.yaml"].as_str().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = Certificates::write(dir.path());
+        let put = |from: &str, to: &str| {
+            let to = dir.path().join("mounted").join(to);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(certificates.dir.join(from), to).unwrap();
+        };
+        put("public.pem", "public/tls.crt");
+        put("public.key", "public/tls.key");
+        put("internal-ca.pem", "internal/ca.crt");
+        let mounted = dir.path().join("mounted").display().to_string();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, config.replace("/etc/frontgate-tls", &mounted)).unwrap();
+        let (code, out, errors) = run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(code, 0, "{out}{errors}");
+        assert!(!errors.contains("error["), "{errors}");
+    }
+}
