@@ -6,9 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$(realpath "$1")
-work=$PWD/target/deb-test
+mkdir -p target/deb-test
+work=$(realpath target/deb-test)
 root=$work/root
-mkdir -p "$work"
 
 say() { echo "deb-test: $*" >&2; }
 fail() {
@@ -107,8 +107,10 @@ pid() { inside systemctl show --property=MainPID --value frontgate.service; }
 
 say "packing two versions"
 rm -rf "$work/packages"
-./scripts/deb.sh "$program" "$work/packages" 0.1.0-1
-./scripts/deb.sh "$program" "$work/packages" 0.1.0-2
+# Only so that packing takes less time.
+strip -o "$work/frontgate" "$program"
+./scripts/deb.sh "$work/frontgate" "$work/packages" 0.1.0-1
+./scripts/deb.sh "$work/frontgate" "$work/packages" 0.1.0-2
 cp "$work"/packages/*.deb "$root/tmp/"
 package() { basename "$(ls "$work"/packages/*"-$1_"*.deb)"; }
 files >"$work/before"
