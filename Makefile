@@ -41,10 +41,12 @@ bench: build
 deb: build
 	./scripts/deb.sh $(TARGET)/release/frontgate target/deb
 
-## deb-test: installs, upgrades, removes and purges the package in a Debian of its own; needs root
+## deb-test: installs, upgrades, removes and purges the package in a Debian of its own, and runs it
+## under a systemd of its own; needs root
 deb-test: deps
 	$(CARGO) build --locked --bin frontgate
 	./scripts/deb-test.sh $(TARGET)/debug/frontgate
+	./scripts/systemd-test.sh $(TARGET)/debug/frontgate
 
 fmt:
 	$(CARGO) fmt --all -- --check

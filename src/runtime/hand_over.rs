@@ -11,7 +11,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
-        unix::{fs::MetadataExt, net::UnixStream as StdUnixStream},
+        unix::{fs::MetadataExt, net::UnixStream as StdUnixStream, process::ExitStatusExt},
     },
     path::{self, Path, PathBuf},
     pin::Pin,
@@ -25,7 +25,7 @@ use tokio::{
     net::UnixStream,
     process::{Child, Command},
     sync::OwnedRwLockWriteGuard,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -94,7 +94,9 @@ pub(super) enum Attempt {
 
 /// The process that has taken over, and what is left to do here.
 pub(super) struct Successor {
-    pub(super) child: Child,
+    process: libc::pid_t,
+    /// Ends with it.
+    line: UnixStream,
     /// Clients that may still ask for something, until this is dropped.
     pub(super) _owed: Vec<Owed>,
     /// Resolves when the admin side has answered everybody.
@@ -157,7 +159,10 @@ pub(super) async fn hand_over(
     // Where it has died in this moment, whoever waits for its end finds out.
     let _ = line.write_all(b"\n").await;
     info!("handed over to process {process}; what runs here may end");
-    Attempt::Done(Box::new(Successor { child, _owed, answered, _changes: changes }))
+    // Nor is it waited for here (`Successor::failure` says why).
+    std::mem::forget(child);
+    let process = libc::pid_t::try_from(process).unwrap_or(-1);
+    Attempt::Done(Box::new(Successor { process, line, _owed, answered, _changes: changes }))
 }
 
 fn failed(instance: &Instance, reload: bool, why: &str) -> Attempt {
@@ -230,13 +235,44 @@ fn told(status: ExitStatus) -> String {
     }
 }
 
-/// Resolves when the process has failed; never when it ended well.
-pub(super) async fn failure(child: &mut Child) -> String {
-    match child.wait().await {
-        Ok(status) if status.success() => std::future::pending().await,
-        Ok(status) => told(status),
-        Err(error) => error.to_string(),
+impl Successor {
+    /// Resolves when the process has failed; never when it ended well.
+    ///
+    /// Its exit code is looked at and not taken: that is left to the service manager, whose child
+    /// it becomes with the end of this one. Otherwise systemd would see a service that ended by
+    /// itself, and not start it anew. Test: scripts/systemd-test.sh
+    pub(super) async fn failure(&mut self) -> String {
+        while matches!(self.line.read(&mut [0; 16]).await, Ok(1..)) {}
+        // Files are closed a moment before.
+        let end = async {
+            loop {
+                match look_at_end(self.process) {
+                    Ok(Some(status)) if status.success() => std::future::pending().await,
+                    Ok(Some(status)) => break told(status),
+                    Ok(None) => sleep(Duration::from_millis(5)).await,
+                    Err(error) => break error.to_string(),
+                }
+            }
+        };
+        end.await
     }
+}
+
+/// How a child has ended, if it has; it stays as it is.
+fn look_at_end(process: libc::pid_t) -> io::Result<Option<ExitStatus>> {
+    // SAFETY: all zeros are a valid value of this plain struct.
+    let mut end: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = libc::id_t::try_from(process).unwrap_or_default();
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG;
+    // SAFETY: waitid(2) fills a struct of ours.
+    if unsafe { libc::waitid(libc::P_PID, id, &raw mut end, flags) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: waitid(2) sets these for every child that has ended.
+    let (ended, status) = unsafe { (end.si_pid() != 0, end.si_status()) };
+    // As wait(2) has it: the exit code in the second byte, the signal in the first.
+    let raw = if end.si_code == libc::CLD_EXITED { status << 8 } else { status };
+    Ok(ended.then(|| ExitStatus::from_raw(raw)))
 }
 
 #[cfg(test)]
@@ -274,6 +310,25 @@ mod tests {
         let mut child = Command::new("sh").args(["-c", "exit 78"]).spawn().unwrap();
         let told = ready(&mut child, &mut line).await.unwrap_err();
         assert!(told.starts_with("its configuration is invalid"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn an_end_is_looked_at_and_left_to_others() {
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let process = child.id() as libc::pid_t;
+        let seen = loop {
+            match look_at_end(process).unwrap() {
+                Some(status) => break status,
+                None => sleep(Duration::from_millis(5)).await,
+            }
+        };
+        assert_eq!(seen.code(), Some(3));
+        assert_eq!(child.wait().unwrap().code(), Some(3), "it is still there");
+        assert!(look_at_end(process).is_err());
+        let mut killed = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(look_at_end(killed.id() as libc::pid_t).unwrap().is_none());
+        killed.kill().unwrap();
+        killed.wait().unwrap();
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub(super) struct Instance {
     /// What only a restart changes, as it runs.
     pub(super) fixed: Fixed,
     pub(super) manager: Arc<Manager>,
+    /// It watches until it has ended.
+    predecessor: Option<Predecessor>,
 }
 
 /// What is there before a Frontgate starts.
@@ -100,7 +102,7 @@ impl Instance {
         context.measure(admin::Scrape::new(current.clone(), connections.clone()));
         context.show(&current);
         let proxy = proxy(&site, &current);
-        let instance = Self {
+        let mut instance = Self {
             path: path.to_owned(),
             listeners: Listeners::new(proxy, builder.view.clone(), connections.clone()),
             current,
@@ -114,6 +116,7 @@ impl Instance {
             admin,
             fixed: Fixed::of(&site),
             manager: Arc::default(),
+            predecessor: None,
         };
         if let Some(predecessor) = &predecessor {
             instance.builder.looked_at(&instance.current).await;
@@ -127,6 +130,7 @@ impl Instance {
             instance.admin.open(doors).await;
         }
         instance.events.tell(started(&site, predecessor.as_ref()));
+        instance.predecessor = predecessor;
         instance.manager.ready(&told(&site));
         instance.certificates.look(&site, &instance.events);
         for rule in site.rules.iter().take(TOLD) {

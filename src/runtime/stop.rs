@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Instance,
-    hand_over::{Successor, failure},
+    hand_over::Successor,
     serve::FAREWELL,
     signals::{Order, Signals},
 };
@@ -45,14 +45,15 @@ pub(super) async fn retire(
     mut successor: Box<Successor>,
     signals: &mut Signals,
 ) -> i32 {
-    let answered = timeout(FAREWELL, &mut successor.answered);
+    let answered =
+        timeout(FAREWELL, std::mem::replace(&mut successor.answered, Box::pin(async {})));
     let ended = async { tokio::join!(ended(instance), answered) };
     tokio::pin!(ended);
     let mut interrupts = 0;
     loop {
         tokio::select! {
             _ = &mut ended => return 0,
-            why = failure(&mut successor.child) => {
+            why = successor.failure() => {
                 // Nobody accepts any more. A service manager sees the end of the main process only
                 // once its parent is gone; then it starts another one.
                 error!("the process that took over has failed: {why}");

@@ -43,6 +43,7 @@ pub(super) struct Handed {
 pub(super) struct Predecessor {
     pub(super) process: u32,
     pub(super) version: String,
+    /// Ends with this process: the other one watches it while it still has requests.
     line: StdUnixStream,
 }
 
