@@ -16,6 +16,8 @@ pub mod listen;
 mod lock;
 pub mod observe;
 pub mod pin;
+pub mod post;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod route;
 pub mod runtime;

@@ -75,6 +75,12 @@ reasons! {
     NO_SERVER = "no_server" 503 "No server is available.";
     /// The host is published, the path is not.
     PATH_NOT_PUBLISHED = "path_not_published" 404 "Not found.";
+    /// A balancer's PROXY header is malformed, too long, cut off, or has a wrong checksum.
+    PROXY_HEADER_MALFORMED = "proxy_header_malformed" 400 "The PROXY header is malformed.";
+    /// A balancer's connection began without the PROXY header that its listener requires.
+    PROXY_HEADER_MISSING = "proxy_header_missing" 400 "The PROXY header is missing.";
+    /// A balancer's PROXY header did not arrive in time.
+    PROXY_HEADER_TIMEOUT = "proxy_header_timeout" 408 "The PROXY header did not arrive in time.";
     /// Every server has as many requests as it may have, and so has the queue.
     QUEUE_FULL = "queue_full" 503 "All servers are busy.";
     /// Every server had as many requests as it may have for longer than the queue's `wait`.
@@ -132,7 +138,8 @@ mod tests {
         }
         page.push_str(
             "\n`https_only` is 308 for methods other than GET and HEAD; `redirected` and `responded` \
-             have the status of their rule.\n499 stands in the log only: the client had left.\n",
+             have the status of their rule.\n499 stands in the log only: the client had left. So do the codes of `proxy_header_*`: such \
+             connections\nare closed without an answer.\n",
         );
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/reasons.md");
         if std::env::var_os("FRONTGATE_BLESS").is_some() {

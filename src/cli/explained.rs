@@ -88,6 +88,9 @@ fn farm(out: &mut Out, told: &Explanation, toward: &Toward) {
         out.line("body", &format!("at most {size} bytes"));
     }
     out.line("headers", &format!("writes {}", toward.told_headers.join(", ")));
+    if let Some(version) = &toward.proxy_protocol {
+        out.line("", &format!("names the client to the server by the PROXY protocol, {version}"));
+    }
     for change in &toward.request_headers {
         out.line("", &format!("of the request: {}", changed(change)));
     }

@@ -156,6 +156,8 @@ codes! {
         "The file of `events.command` is missing, not a file, or not executable. It is run without arguments and gets the event on standard input.";
     WEBHOOK "E071" "bad webhook"
         "`events.webhook` is a URL with https, or with http, without user name. With https the certificate is verified, so the host is a name and not an IP address.";
+    TRACES "E072" "bad trace settings"
+        "`traces.endpoint` is a URL with https, or with http, without user name; with https the certificate is verified, so the host is a name and not an IP address. `traces.headers` are one line each, and none that Frontgate writes itself (`Host`, `Content-Type`, `Content-Length` …).";
     UNCOVERED_HOST "W001" "no certificate covers a published host"
         "Clients of this name get the default certificate and a warning, or refuse to connect.";
     UNUSED_FARM "W002" "farm is not used"
@@ -185,7 +187,7 @@ codes! {
     NO_LOG_DIRECTORY "W014" "directory of a log file is missing"
         "Frontgate makes the file but not its directory, and does not start without it.";
     EVERYBODY_TRUSTED "W015" "strangers are trusted as proxies"
-        "Whoever comes from `trusted_proxies` says who the client is, and with that whom limits, lists and logs are about. List the addresses of your own proxies only.";
+        "Whoever comes from `trusted_proxies`, or from `from` of a listener's `proxy_protocol`, says who the client is, and with that whom limits, lists and logs are about. List the addresses of your own proxies and balancers only.";
     FOREIGN_HEALTH "W016" "protocol without a health of its own"
         "The path belongs to one protocol of Exchange, its farm to another one. Exchange takes each protocol of a server out of service on its own: requests then go on to a server that cannot answer them, or stay away from one that could.";
     NOTHING_KEPT "W017" "nothing survives a restart"
@@ -196,6 +198,10 @@ codes! {
         "A `redirect` or `respond` with conditions is on https alone, the default, and another rule of the same host and path is on plain http too: there the conditions are not asked. A `deny` is on both by default.";
     PLAIN_WEBHOOK "W030" "events travel unencrypted"
         "The webhook is http and leads to another machine. Events tell names of servers, farms and administrators to anyone on the way.";
+    PLAIN_TRACES "W031" "traces travel unencrypted"
+        "`traces.endpoint` is http and leads to another machine. Spans tell clients, paths and servers to anyone on the way, and `traces.headers` what signs in to the collector.";
+    HEADER_DIFFERS "W033" "server gets connections with and without PROXY header"
+        "Two farms reach the same port of the same server, one with `forward: { proxy_protocol }` and one without. A port that expects the header refuses connections without it, and one that does not takes it for a malformed request.";
 }
 
 /// The reference page, in Markdown.

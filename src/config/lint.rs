@@ -11,7 +11,7 @@ use crate::{
         code,
         compile::{Compiled, plain_path},
         diagnostic::Findings,
-        lint_cookies, lint_rules,
+        lint_cookies, lint_proxied, lint_rules,
         model::{
             Config,
             farm::{Affinity, Balance, Farm, Server, Verify},
@@ -36,7 +36,7 @@ pub fn lint(config: &Config, compiled: &Compiled, findings: &mut Findings) {
     let entries = config.publish.as_ref().map_or(&[][..], |list| list.items.as_slice());
     let farms = || config.farms.iter().flat_map(|farms| &farms.items);
     let site = &compiled.site;
-    lint_trust(config, site, findings);
+    lint_proxied::lint(config, site, findings);
     // A rule with a fault of its own may be meant for any farm.
     let broken = config.publish.as_ref().is_none_or(|list| list.broken);
     let complete = !broken && compiled.written.len() == entries.len();
@@ -77,20 +77,6 @@ pub fn lint(config: &Config, compiled: &Compiled, findings: &mut Findings) {
                 None => lint_rules::idle(entry, &rule.action, findings),
             }
         }
-    }
-}
-
-/// Networks that hold about everybody.
-fn lint_trust(config: &Config, site: &Site, findings: &mut Findings) {
-    let both = config.trusted_proxies.items.iter().zip(&site.trusted_proxies);
-    for (net, _) in both.filter(|(_, meant)| meant.prefix_len() < 8) {
-        findings
-            .add(
-                code::EVERYBODY_TRUSTED,
-                &net.mark,
-                format!("`{}` lets strangers choose their address", net.told()),
-            )
-            .help("list the addresses of your own proxies only".to_string());
     }
 }
 
@@ -231,7 +217,8 @@ fn lint_host(
 
 fn lint_reach(rule: &Rule, entry: &At<publish::Rule>, site: &Site, findings: &mut Findings) {
     // With proxies in front, a listener has both schemes.
-    if !site.trusted_proxies.is_empty() {
+    let proxied = site.listeners.iter().any(|listener| listener.proxy_protocol.is_some());
+    if !site.trusted_proxies.is_empty() || proxied {
         return;
     }
     let known = |name: &Arc<str>| site.listeners.iter().any(|listener| listener.name == *name);

@@ -13,6 +13,7 @@ pub mod files;
 pub(crate) mod golden;
 pub mod lint;
 mod lint_cookies;
+mod lint_proxied;
 mod lint_rules;
 pub mod load;
 pub mod model;

@@ -1,25 +1,15 @@
 //! The address that each event is posted to.
 
-use std::{net::SocketAddr, time::Duration};
-
 use log::warn;
-use pingora::{
-    connectors::TransportConnector,
-    http::RequestHeader,
-    protocols::http::v1::client::HttpSession,
-    upstreams::peer::{ALPN, HttpPeer},
-};
+use pingora::connectors::TransportConnector;
 use tokio::{sync::watch, time::timeout};
 
 use super::{Event, Follower, bus::Receiver};
-use crate::site::{Receivers, Webhook};
+use crate::{
+    post::{Post, pause, post},
+    site::Receivers,
+};
 
-/// How long one attempt may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The first pause between two attempts; each one is twice as long as the one before.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Pauses grow no further.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Attempts for one event: about two minutes.
 const ATTEMPTS: u32 = 8;
 
@@ -62,12 +52,13 @@ async fn deliver(
     let body = serde_json::to_vec(event).unwrap_or_default();
     for attempt in 0.. {
         let Some(webhook) = to.borrow_and_update().webhook.clone() else { break };
-        let posted = timeout(PATIENCE, post(connector, &webhook, &body)).await;
-        let Failure { why, again } = match posted {
-            Ok(Ok(())) => break,
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure { why: format!("no answer in {PATIENCE:?}"), again: true },
+        let kind = "application/json";
+        let event_post = Post { to: &webhook, kind, headers: &[], body: &body, wanted: 0 };
+        let posted = match post(connector, &event_post).await {
+            Ok(answer) => judge(answer.status),
+            Err(why) => Err(Failure { why, again: true }),
         };
+        let Err(Failure { why, again }) = posted else { break };
         if !again || attempt + 1 >= ATTEMPTS {
             return Err(why);
         }
@@ -81,72 +72,7 @@ async fn deliver(
     Ok(())
 }
 
-/// 1, 2, 4 … seconds, up to a minute.
-fn pause(attempt: u32) -> Duration {
-    PAUSE.saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
-}
-
-async fn post(
-    connector: &TransportConnector,
-    webhook: &Webhook,
-    body: &[u8],
-) -> Result<(), Failure> {
-    let fails = |why: String| Failure { why, again: true };
-    let found = tokio::net::lookup_host((&*webhook.host, webhook.port)).await;
-    let addresses: Vec<_> = found.map_err(|e| fails(format!("no address: {e}")))?.collect();
-    let mut last = fails("no address".to_owned());
-    for address in addresses {
-        match connector.new_stream(&peer(webhook, address)).await {
-            Ok(stream) => {
-                let mut session = HttpSession::new(stream);
-                let status = converse(&mut session, webhook, body).await;
-                session.shutdown().await;
-                return judge(status.map_err(|e| fails(e.to_string()))?);
-            }
-            Err(e) => last = fails(e.to_string()),
-        }
-    }
-    Err(last)
-}
-
-/// SECURITY: certificate and name are verified, always; events tell names of inside servers.
-/// Test: events::https_is_verified (black box)
-fn peer(webhook: &Webhook, address: SocketAddr) -> HttpPeer {
-    let sni = if webhook.https { webhook.host.clone() } else { String::new() };
-    let mut peer = HttpPeer::new(address, webhook.https, sni);
-    let options = &mut peer.options;
-    (options.verify_cert, options.verify_hostname) = (true, true);
-    options.alpn = ALPN::H1;
-    options.connection_timeout = Some(PATIENCE / 2);
-    options.total_connection_timeout = Some(PATIENCE / 2);
-    peer
-}
-
-async fn converse(
-    session: &mut HttpSession,
-    webhook: &Webhook,
-    body: &[u8],
-) -> pingora::Result<u16> {
-    let mut request = RequestHeader::build("POST", webhook.target.as_bytes(), None)?;
-    request.insert_header("Host", &webhook.authority)?;
-    request.insert_header("User-Agent", concat!("frontgate/", env!("CARGO_PKG_VERSION")))?;
-    request.insert_header("Content-Type", "application/json")?;
-    request.insert_header("Content-Length", body.len())?;
-    request.insert_header("Connection", "close")?;
-    session.write_request_header(Box::new(request)).await?;
-    session.write_body(body).await?;
-    session.finish_body().await?;
-    loop {
-        session.read_response().await?;
-        match session.get_status().map(|status| status.as_u16()) {
-            Some(100..=199) => {}
-            status => return Ok(status.unwrap_or_default()),
-        }
-    }
-}
-
-/// What an answer means. Redirects are not followed: the URL of the configuration is what was
-/// meant.
+/// What an answer means.
 fn judge(status: u16) -> Result<(), Failure> {
     match status {
         200..=299 => Ok(()),
@@ -172,12 +98,5 @@ mod tests {
         for never in [301, 302, 400, 401, 403, 404, 410, 0] {
             assert!(!judge(never).unwrap_err().again, "{never}");
         }
-    }
-
-    #[test]
-    fn pauses_grow_to_a_minute() {
-        let pauses: Vec<_> = (0..ATTEMPTS).map(|attempt| pause(attempt).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(pause(1000), LONGEST_PAUSE);
     }
 }

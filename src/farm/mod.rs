@@ -15,6 +15,7 @@
 
 mod addresses;
 mod affinity;
+mod announce;
 mod balance;
 mod choose;
 mod command;
@@ -44,6 +45,7 @@ pub(crate) mod testing;
 mod tests;
 mod warmth;
 
+pub use announce::announce;
 pub use balance::Tried;
 pub use choose::{Choice, Wish};
 pub use command::{Changed, Commanded, UnknownTarget};

@@ -69,6 +69,13 @@ pub enum Class {
     Fresh,
     /// The one client connection with this number.
     Pinned(u64),
+    /// The client with this number, whom the connection names to its server (PROXY protocol).
+    Named {
+        /// The client.
+        client: u64,
+        /// Whether requests may not meet a stale connection.
+        fresh: bool,
+    },
 }
 
 /// Pingora's pool shares a connection only under equal keys, but leaves the farm and its CA out
@@ -77,19 +84,22 @@ pub enum Class {
 ///
 /// SECURITY: the class is in the two highest bits, apart from the hash, so that a pinned
 /// (signed-in) connection can never be found under a shared key, whatever the hashes are; and
-/// two pins of a farm never have one key (their numbers differ in the lower 62 bits).
+/// two pins of a farm never have one key (their numbers differ in the lower 62 bits). In the same
+/// way nobody finds a connection that names somebody else.
 /// Test: farm::peer::tests::classes_farms_and_pins_never_meet
 pub fn group_key(farm: &site::Farm, class: Class) -> u64 {
     const CLASS_SHIFT: u32 = 62;
-    let (tag, pin) = match class {
-        Class::Shared => (0, 0),
-        Class::Fresh => (1, 0),
-        Class::Pinned(pin) => (2, pin),
+    const FRESH_SHIFT: u32 = 61;
+    let (tag, bits, number) = match class {
+        Class::Shared => (0, CLASS_SHIFT, 0),
+        Class::Fresh => (1, CLASS_SHIFT, 0),
+        Class::Pinned(pin) => (2, CLASS_SHIFT, pin),
+        Class::Named { client, fresh } => (6 | u64::from(fresh), FRESH_SHIFT, client),
     };
     let mut hasher = DefaultHasher::new();
     (&farm.name, farm.tls.verify, farm.tls.digest).hash(&mut hasher);
-    let lower = (hasher.finish() ^ pin) & ((1 << CLASS_SHIFT) - 1);
-    (tag << CLASS_SHIFT) | lower
+    let lower = (hasher.finish() ^ number) & ((1 << bits) - 1);
+    (tag << bits) | lower
 }
 
 /// Keeps firewalls from forgetting a poll that is silent for half an hour, and notices a server
@@ -176,12 +186,19 @@ mod tests {
             assert!(keys.insert(group_key(farm, Class::Fresh)));
             for pin in 0..1000 {
                 assert!(keys.insert(group_key(farm, Class::Pinned(pin))));
+                for fresh in [false, true] {
+                    assert!(keys.insert(group_key(farm, Class::Named { client: pin, fresh })));
+                }
             }
         }
         let class = |key: u64| key >> 62;
         assert_eq!(class(group_key(&here, Class::Shared)), 0);
         assert_eq!(class(group_key(&here, Class::Fresh)), 1);
         assert_eq!(class(group_key(&here, Class::Pinned(u64::MAX))), 2);
+        for client in [0, u64::MAX] {
+            assert_eq!(group_key(&here, Class::Named { client, fresh: false }) >> 61, 6);
+            assert_eq!(group_key(&here, Class::Named { client, fresh: true }) >> 61, 7);
+        }
         assert_eq!(group_key(&here, Class::Pinned(5)), group_key(&here, Class::Pinned(5)));
     }
 

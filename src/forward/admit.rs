@@ -115,8 +115,13 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Verdict, Answer> {
     let Some(connection) = ctx.connection.clone() else { return Err(reason::INTERNAL.into()) };
     let request = session.req_header();
     let tls = connection.tls.is_some();
+    // SECURITY: a balancer is believed about the connection, not about what its client sends
+    // through it: the client that it named has to be a trusted proxy itself.
+    // Test: a_balancer_does_not_vouch_for_header_fields
     let trusted = &live.site.trusted_proxies;
-    ctx.client = Some(guard::client(connection.client, tls, &request.headers, trusted));
+    ctx.client =
+        Some(guard::client(connection.client, connection.https, &request.headers, trusted));
+    ctx.begin_trace(&request.headers);
     if request.version == Version::HTTP_2 {
         let authority = request.uri.authority().map(|a| a.as_str().as_bytes());
         let limits = HeadLimits::from(&live.site.limits);

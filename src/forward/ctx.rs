@@ -14,6 +14,7 @@ use crate::{
     farm::{Failure, Farm, InFlight, Server, Tried, Tunnel},
     guard::Client,
     listen::Connection,
+    observe::traces::Trace,
     pin::Holds,
     reason::Reason,
     site::Rule,
@@ -29,6 +30,8 @@ pub struct Ctx {
     pub(super) client: Option<Client>,
     /// The number servers are told (`X-ARR-LOG-ID`), if they are.
     pub(super) log_id: Option<HeaderValue>,
+    /// The trace it belongs to, if traces are on.
+    pub(super) trace: Option<Trace>,
     /// When its first byte was read.
     pub(super) started: Instant,
     /// The same by the clock on the wall, for the log.
@@ -88,6 +91,7 @@ impl Ctx {
             connection: None,
             client: None,
             log_id: None,
+            trace: None,
             started: Instant::now(),
             time: SystemTime::now(),
             rule: None,
@@ -125,7 +129,7 @@ impl Ctx {
 
     /// Whether the client speaks https, to us or to a trusted proxy.
     pub(super) fn https(&self) -> bool {
-        let here = || self.connection.as_ref().is_some_and(|c| c.tls.is_some());
+        let here = || self.connection.as_ref().is_some_and(|c| c.https);
         self.client.as_ref().map_or_else(here, |client| client.https)
     }
 
@@ -156,6 +160,9 @@ impl Ctx {
             return;
         }
         self.first_byte.get_or_insert(self.started.elapsed());
+        if let Some(trace) = &mut self.trace {
+            trace.answered(status.as_u16());
+        }
         if status.is_server_error() {
             self.count_failure();
         }
@@ -183,6 +190,12 @@ impl Ctx {
     pub(super) fn connected(&mut self, reused: bool, fd: RawFd, at: Option<IpAddr>) {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
             self.close |= holds.connected(&farm.spec().name, reused, fd, at);
+        }
+        let names = |farm: &Arc<Farm>| farm.spec().forward.proxy_protocol.is_some();
+        if let (Some(connection), false) = (&self.connection, reused)
+            && self.farm.as_ref().is_some_and(names)
+        {
+            connection.owns(fd);
         }
         self.reused = Some(reused);
         self.sent = Some(Instant::now());

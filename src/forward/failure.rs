@@ -30,6 +30,7 @@ pub(super) fn while_proxying(
 ) -> Box<Error> {
     let reason = reason_of(&error, ctx);
     ctx.reason = Some(reason);
+    ctx.attempt_broke();
     let stale = Attempt {
         reused,
         safe: matches!(session.req_header().method, Method::GET | Method::HEAD),

@@ -9,7 +9,7 @@ use pingora::{
     proxy::Session,
 };
 
-use super::{Ctx, told};
+use super::{Ctx, told, traced};
 use crate::{guard::is_stranger, pin};
 
 /// What the server gets. Everything else travels as the client wrote it: Host, Accept (also its
@@ -27,6 +27,7 @@ pub(super) fn to_server(
         request.remove_header(name);
     }
     told::tell(session, request, ctx)?;
+    traced::tell(request, ctx)?;
     if let Some(host) = ctx.farm.as_ref().and_then(|f| f.spec().host.clone()) {
         request.insert_header(header::HOST, &*host)?;
     }

@@ -10,6 +10,7 @@ use crate::{
     observe::{
         AccessLog,
         metrics::{Metrics, Routes},
+        traces::Traces,
     },
     pin::Pins,
     route::Table,
@@ -63,12 +64,18 @@ pub struct Current {
     pub log: AccessLog,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where traces go.
+    pub traces: Traces,
 }
 
 impl Current {
     /// Starts with a first snapshot.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
     pub fn new(live: Live, log: AccessLog, metrics: Arc<Metrics>) -> Self {
-        Self { live: ArcSwap::from_pointee(live), log, metrics }
+        let traces = Traces::start(live.site.traces.as_ref());
+        Self { live: ArcSwap::from_pointee(live), log, metrics, traces }
     }
 
     /// The snapshot as it is now.

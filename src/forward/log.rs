@@ -4,7 +4,14 @@ use http::{StatusCode, Version, header};
 use pingora::proxy::Session;
 
 use super::{Ctx, Current};
-use crate::{listen::Refusal, observe::Access, reason};
+use crate::{
+    listen::Refusal,
+    observe::{
+        Access,
+        traces::{Seen, Trace},
+    },
+    reason,
+};
 
 /// One line for a request that Pingora saw.
 pub(super) fn request(current: &Current, session: &Session, ctx: &Ctx) {
@@ -30,7 +37,7 @@ pub(super) fn request(current: &Current, session: &Session, ctx: &Ctx) {
         time: ctx.time,
         client: ctx.source(),
         client_port: behind.map_or(Some(peer.port()), |client| client.port),
-        peer: behind.map(|_| peer),
+        peer: behind.map(|_| peer).or(connection.sender),
         local: connection.local.ip().to_canonical(),
         port: connection.listener.public_port,
         log_id: ctx.log_id.as_ref().and_then(|id| id.to_str().ok()),
@@ -57,6 +64,12 @@ pub(super) fn request(current: &Current, session: &Session, ctx: &Ctx) {
     };
     ctx.live.routes.of(ctx.rule.as_deref()).count(access.status, access.duration);
     reason.into_iter().for_each(|why| current.metrics.ended(why));
+    if let Some(trace) = &ctx.trace {
+        let rewritten = ctx.target.as_ref().map(|target| String::from_utf8_lossy(target));
+        let (access, rewritten) = (&access, rewritten.as_deref());
+        let (query, https) = (ctx.live.site.access_log.query, ctx.https());
+        current.traces.ended(trace, &Seen { access, query, https, rewritten, reason });
+    }
     current.log.write(&access);
 }
 
@@ -72,7 +85,7 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
         time: std::time::SystemTime::now() - duration,
         client: connection.client.ip().to_canonical(),
         client_port: Some(connection.client.port()),
-        peer: None,
+        peer: connection.sender,
         local: connection.local.ip().to_canonical(),
         port: connection.listener.public_port,
         log_id: None,
@@ -100,6 +113,12 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
     let live = current.load();
     live.routes.of(None).count(access.status, duration);
     current.metrics.ended(refusal.reason);
+    let settings = live.site.traces.as_ref();
+    if let Some(trace) = settings.and_then(|to| Trace::begin(to.sample, None, refusal.started)) {
+        let (query, https) = (live.site.access_log.query, connection.tls.is_some());
+        let (access, reason) = (&access, Some(refusal.reason));
+        current.traces.ended(&trace, &Seen { access, query, https, rewritten: None, reason });
+    }
     current.log.write(&access);
 }
 

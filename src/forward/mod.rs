@@ -14,6 +14,7 @@ mod rewrite_host;
 mod rule;
 mod server;
 mod told;
+mod traced;
 
 use std::{any::Any, sync::Arc, time::Duration};
 

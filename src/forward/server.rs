@@ -2,7 +2,9 @@
 //! fails.
 
 use std::{
-    net::IpAddr,
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, SocketAddr},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -12,6 +14,7 @@ use pingora::{Error, ErrorType, Result, proxy::Session, upstreams::peer::HttpPee
 use super::{Ctx, place};
 use crate::{
     farm::{self, Choice, Class, Failure, Wish},
+    proxy_protocol::Told,
     reason::{self, Reason},
 };
 
@@ -42,11 +45,14 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
     let spec = farm.spec();
     let https = farm::uses_tls(spec.bridge, ctx.https());
     let mut peer = farm::peer(spec, &server.spec(), address, https)?;
+    if let Some(version) = spec.forward.proxy_protocol {
+        farm::announce(&mut peer, version, named(ctx));
+    }
     let class = class(&session.req_header().method, ctx);
     peer.group_key = farm::group_key(spec, class);
     peer.options.idle_timeout = Some(match class {
-        Class::Shared => spec.server_idle,
-        Class::Fresh => FRESH.min(spec.server_idle),
+        Class::Shared | Class::Named { fresh: false, .. } => spec.server_idle,
+        Class::Fresh | Class::Named { fresh: true, .. } => FRESH.min(spec.server_idle),
         // As long as its client may be silent; it goes when the client goes.
         Class::Pinned(_) => ctx.live.site.limits.keep_alive + FRESH,
     });
@@ -54,6 +60,7 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
         peer.options.read_timeout = Some(timeout);
         peer.options.write_timeout = Some(timeout);
     }
+    ctx.begin_attempt(&server, address, https);
     Ok(Box::new(peer))
 }
 
@@ -66,12 +73,43 @@ fn address(known: &[IpAddr], own: Option<IpAddr>, attempt: usize) -> Option<IpAd
 }
 
 /// Which connections of the pool this request may use.
+///
+/// SECURITY: a server believes what the header of a connection said for as long as it stands, so
+/// one that names a client serves no other: it is kept under the number of the client connection.
+/// Where a trusted proxy brings several clients over one of these, each has a number of its own.
+/// Test: no_two_clients_share_a_server_connection
 fn class(method: &Method, ctx: &Ctx) -> Class {
+    let fresh = !matches!(*method, Method::GET | Method::HEAD);
+    let names = ctx.farm.as_ref().is_some_and(|f| f.spec().forward.proxy_protocol.is_some());
     match &ctx.connection {
-        Some(connection) if ctx.holds.is_some() => Class::Pinned(connection.id),
-        _ if matches!(*method, Method::GET | Method::HEAD) => Class::Shared,
-        _ => Class::Fresh,
+        Some(connection) => {
+            let client = if names { connection.id ^ told(ctx) } else { connection.id };
+            match ctx.holds.is_some() {
+                true => Class::Pinned(client),
+                false if names => Class::Named { client, fresh },
+                false if fresh => Class::Fresh,
+                false => Class::Shared,
+            }
+        }
+        None if fresh => Class::Fresh,
+        None => Class::Shared,
     }
+}
+
+/// A number for the client that a trusted proxy told; 0 where the peer is the client. Keyed, so
+/// that nobody can choose an address with another one's number.
+fn told(ctx: &Ctx) -> u64 {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let told = ctx.client.as_ref().filter(|client| client.told.is_some());
+    told.map_or(0, |client| KEYS.hash_one((client.address, client.port)))
+}
+
+/// Whom a connection to a server is made for. A port that nobody told is 0.
+fn named(ctx: &Ctx) -> Told {
+    let Some(connection) = &ctx.connection else { return Told::Itself };
+    let port = ctx.client.as_ref().map_or(Some(connection.client.port()), |client| client.port);
+    let source = SocketAddr::new(ctx.source(), port.unwrap_or(0));
+    Told::Client { source, destination: connection.local, tls: false }
 }
 
 fn fail(ctx: &mut Ctx, reason: Reason) -> Box<Error> {
@@ -82,6 +120,7 @@ fn fail(ctx: &mut Ctx, reason: Reason) -> Box<Error> {
 /// Connecting failed, so nothing was sent: the next address of this server, or the next server.
 pub(super) fn connect_failed(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
     ctx.reason = Some(connect_reason(error.etype()));
+    ctx.attempt_broke();
     let (Some(farm), Some(server)) = (ctx.farm.clone(), ctx.server.clone()) else { return error };
     log::debug!(
         "farm {}: server {}: {} ({})",

@@ -136,7 +136,7 @@ impl Story<'_> {
         asked: Option<&HeaderValue>,
     ) -> Result<HeaderValue> {
         let mut text = String::new();
-        let here = scheme(self.connection.tls.is_some());
+        let here = scheme(self.connection.https);
         let mut own = (host, here);
         match self.chain() {
             Chain::Forwarded => {

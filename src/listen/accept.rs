@@ -25,7 +25,9 @@ use tokio::{
 };
 
 use super::{
-    Admitted, Connection, Connections, Ends, PerListener, Settings, Sockets, View, http1, http2,
+    Admitted, Connection, Connections, Ends, PerListener, Refusal, Settings, Sockets, Stopping,
+    View, http1, http2,
+    proxied::{self, Unserved},
     socket::Socket,
     tls::{self, Facts},
 };
@@ -150,8 +152,8 @@ where
     let (at_once, gone) = watch::channel(false);
     let socket = Arc::new(tcp);
     let counted = connections.listener(&listener.name);
-    let ends = Ends { shutdown, at_once: gone };
-    let door = Door { listener: listener.clone(), proxy, view, connections, counted, ends };
+    let stopping = Stopping { shutdown, at_once: gone };
+    let door = Door { listener: listener.clone(), proxy, view, connections, counted, stopping };
     let tcp = socket.clone();
     let accepting = Some(tokio::spawn(async move { door.accept_all(&tcp).await }));
     Running { bound, listener, socket, stop, at_once: Some(at_once), accepting }
@@ -164,7 +166,7 @@ struct Door<SV> {
     view: Arc<dyn View>,
     connections: Arc<Connections>,
     counted: Arc<PerListener>,
-    ends: Ends,
+    stopping: Stopping,
 }
 
 impl<SV> Door<SV>
@@ -176,7 +178,7 @@ where
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = self.ends.shutdown.wait_for(|stop| *stop) => return,
+                _ = self.stopping.shutdown.wait_for(|stop| *stop) => return,
                 accepted = tcp.accept() => accepted,
             };
             match accepted {
@@ -203,21 +205,22 @@ where
             return self.connections.tell_refusals(&self.listener.name, client);
         };
         let admitted = admitted.at(&self.counted);
-        let (proxy, view, ends) = (self.proxy.clone(), self.view.clone(), self.ends.clone());
+        let (proxy, view, stopping) =
+            (self.proxy.clone(), self.view.clone(), self.stopping.clone());
         tokio::spawn(async move {
-            serve(tcp, client, &settings, &proxy, &view, ends, admitted).await;
+            serve(tcp, client, &settings, &proxy, &view, stopping, admitted).await;
         });
     }
 }
 
 async fn serve<SV>(
-    tcp: TcpStream,
-    client: SocketAddr,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
     settings: &Settings,
     proxy: &Arc<HttpProxy<SV>>,
     view: &Arc<dyn View>,
-    mut ends: Ends,
-    admitted: Admitted,
+    mut stopping: Stopping,
+    mut admitted: Admitted,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
@@ -227,23 +230,36 @@ async fn serve<SV>(
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
     let Ok(local) = tcp.local_addr() else { return };
     let fd = tcp.as_raw_fd();
-    let socket = Socket::new(tcp, client);
     let listener = settings.listener.clone();
+    let ends = Ends { client: peer, local, sender: None, tls: false };
+    let opened = proxied::open(&mut tcp, ends, settings, &mut admitted, &mut stopping.at_once);
+    let opened = opened.await;
+    let (ends, read) = match opened {
+        Ok(opened) => opened,
+        Err(Unserved::Silently) => return,
+        Err(Unserved::TooMany(client)) => return admitted.told_refused(&listener.name, client),
+        Err(Unserved::Refused(reason, started)) => {
+            let connection = Connection::new(listener, ends, None, stopping, admitted, fd);
+            let (connection, head) = (&connection, &b""[..]);
+            return view.refused(&Refusal { connection, started, head, reason, sent: 0 });
+        }
+    };
+    let client = ends.client;
+    let socket = Socket::new(tcp, client, read);
     let Some(acceptor) = &settings.acceptor else {
-        let its_end = ends.clone();
-        let connection = Connection::new(listener, client, local, None, its_end, admitted, fd);
+        let connection = Connection::new(listener, ends, None, stopping.clone(), admitted, fd);
         let connection = Arc::new(connection);
-        return http1::serve(Box::new(socket), connection, proxy, &**view, ends).await;
+        return http1::serve(Box::new(socket), connection, proxy, &**view, stopping).await;
     };
     let deadline = settings.site_limits.tls_handshake;
     let name = listener.name.clone();
-    let facts = Facts::new(listener, client, local, ends.clone(), admitted, fd);
+    let facts = Facts::new(listener, ends, stopping.clone(), admitted, fd);
     let handshake = tls::handshake(acceptor, socket, facts);
     let shaken = tokio::select! {
         biased;
         shaken = timeout(deadline, handshake) => shaken,
         // Nothing is owed yet to who has not finished the handshake.
-        _ = ends.at_once.wait_for(|stop| *stop) => return,
+        _ = stopping.at_once.wait_for(|stop| *stop) => return,
     };
     let (stream, connection) = match shaken {
         Ok(Ok(done)) => done,
@@ -253,9 +269,9 @@ async fn serve<SV>(
     let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
     let stream: Stream = Box::new(stream);
     if h2 {
-        http2::serve(stream, &connection, proxy, view, settings, ends).await;
+        http2::serve(stream, &connection, proxy, view, settings, stopping).await;
     } else {
-        http1::serve(stream, connection, proxy, &**view, ends).await;
+        http1::serve(stream, connection, proxy, &**view, stopping).await;
     }
 }
 
@@ -267,7 +283,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_bound_and_never_accepts_gives_its_address_back() {
         let bound = |address| {
-            let listener = Listener { name: "a".into(), address, public_port: 80, tls: None };
+            let listener = Listener {
+                name: "a".into(),
+                address,
+                public_port: 80,
+                tls: None,
+                proxy_protocol: None,
+            };
             Bound::new(Arc::new(listener), &mut Sockets::default())
         };
         let first = bound(([127, 0, 0, 1], 0).into()).unwrap();

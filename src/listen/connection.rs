@@ -5,16 +5,16 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use super::{Admitted, Arr, Ends};
-use crate::site::{Certificate, Listener};
 use http::{HeaderValue, StatusCode};
 
+use super::{Admitted, Arr, Handle, Stopping};
 use crate::lock::lock;
+use crate::site::{Certificate, Listener};
 
 /// One client connection, shared by everything that serves it.
 #[derive(Debug)]
@@ -23,15 +23,19 @@ pub struct Connection {
     pub id: u64,
     /// The listener that accepted it, as it was then.
     pub listener: Arc<Listener>,
-    /// The client.
+    /// The client: the peer, or whom a PROXY header named.
     pub client: SocketAddr,
+    /// The balancer whose PROXY header named the client.
+    pub sender: Option<SocketAddr>,
     /// The client's address as servers are told it.
     pub client_value: HeaderValue,
     arr: OnceLock<Arr>,
     /// The port the client connected to, as it sees it.
     pub port_value: HeaderValue,
-    /// The address the client connected to.
+    /// The address the client connected to, the balancer's where one passed it through.
     pub local: SocketAddr,
+    /// Whether the client speaks https: to us, or to the balancer.
+    pub https: bool,
     /// TLS facts; `None` on a plain listener.
     pub tls: Option<ConnectionTls>,
     /// A 101 was sent: bytes pass through from now on.
@@ -39,7 +43,7 @@ pub struct Connection {
     /// The framing of a request body broke while it was read.
     pub framing_broken: AtomicBool,
     /// How it learns that its listener stops: answers then carry `Connection: close`.
-    pub ends: Ends,
+    pub stopping: Stopping,
     /// Counts it while anything still holds on to it.
     _admitted: Admitted,
     /// What `pin` keeps for it; let go as soon as the client has left.
@@ -50,6 +54,30 @@ pub struct Connection {
     pub owner: OnceLock<IpAddr>,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
+    servers: Mutex<Servers>,
+}
+
+/// Server connections of one client alone.
+#[derive(Debug, Default)]
+struct Servers(Vec<Handle>);
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Handle::shut_down);
+    }
+}
+
+/// The two ends of a client connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client.
+    pub client: SocketAddr,
+    /// The address that it connected to.
+    pub local: SocketAddr,
+    /// The balancer that told both, if one did.
+    pub sender: Option<SocketAddr>,
+    /// Whether TLS with the client ends there.
+    pub tls: bool,
 }
 
 /// TLS facts of a client connection.
@@ -71,14 +99,14 @@ impl Connection {
     /// A new connection with an identity of its own.
     pub fn new(
         listener: Arc<Listener>,
-        client: SocketAddr,
-        local: SocketAddr,
-        tls: Option<ConnectionTls>,
         ends: Ends,
+        tls: Option<ConnectionTls>,
+        stopping: Stopping,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let Ends { client, local, sender, tls: tls_before } = ends;
         let client_value = client.ip().to_canonical().to_string();
         // An address is always a good value.
         let client_value = HeaderValue::from_str(&client_value)
@@ -88,12 +116,14 @@ impl Connection {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             listener,
             client,
+            sender,
             client_value,
             arr: OnceLock::new(),
             port_value,
             local,
+            https: tls_before || tls.is_some(),
             tls,
-            ends,
+            stopping,
             _admitted: admitted,
             kept: Mutex::default(),
             fd,
@@ -101,6 +131,7 @@ impl Connection {
             framing_broken: AtomicBool::new(false),
             owner: OnceLock::new(),
             pinned: AtomicBool::new(false),
+            servers: Mutex::default(),
         }
     }
 
@@ -116,13 +147,29 @@ impl Connection {
     /// Test: a_sign_in_that_has_begun_ends_where_it_began
     pub fn ends_with(&self, status: StatusCode) -> bool {
         let signs_in = status == StatusCode::UNAUTHORIZED && self.pinned.load(Ordering::Relaxed);
-        if signs_in { *self.ends.at_once.borrow() } else { *self.ends.shutdown.borrow() }
+        if signs_in { *self.stopping.at_once.borrow() } else { *self.stopping.shutdown.borrow() }
     }
 
     /// The client has left: nothing of it may go on.
     pub fn release(&self) {
         let kept = lock(&self.kept).take();
         drop(kept);
+        drop(std::mem::take(&mut *self.servers()));
+    }
+
+    /// A server connection was made that names this client: nobody else can use it, so it ends
+    /// with this one.
+    pub fn owns(&self, server: RawFd) {
+        let Some(server) = Handle::of(server) else { return };
+        let Servers(all) = &mut *self.servers();
+        if all.len() == all.capacity() {
+            all.retain(|server| !server.hung_up());
+        }
+        all.push(server);
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        lock(&self.servers)
     }
 
     /// The server name the client asked for in TLS.

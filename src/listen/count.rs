@@ -66,20 +66,35 @@ impl Connections {
             self.ended.notify_waiters();
             return None;
         }
-        let full = self.with(source, |map| {
-            let count = map.entry(source).or_insert(0);
-            if *count >= per_source {
-                return true;
-            }
-            *count += 1;
-            false
-        });
-        if full {
+        if !self.join(source, per_source) {
             self.total.fetch_sub(1, Ordering::Relaxed);
             self.ended.notify_waiters();
             return None;
         }
         Some(Admitted { all: self.clone(), source, listener: None })
+    }
+
+    /// Counts one more of a source, unless its limit is reached.
+    fn join(&self, source: IpAddr, per_source: usize) -> bool {
+        self.with(source, |map| {
+            let held = map.get(&source).copied().unwrap_or(0);
+            if held >= per_source {
+                return false;
+            }
+            map.insert(source, held + 1);
+            true
+        })
+    }
+
+    fn leave(&self, source: IpAddr) {
+        self.with(source, |map| {
+            if let Some(count) = map.get_mut(&source) {
+                *count -= 1;
+                if *count == 0 {
+                    map.remove(&source);
+                }
+            }
+        });
     }
 
     /// Connections that were refused, since the start.
@@ -145,6 +160,22 @@ impl Admitted {
         self.listener = Some(listener.clone());
         self
     }
+
+    /// Says that it is refused after all, on account of this client.
+    pub fn told_refused(&self, listener: &str, client: SocketAddr) {
+        self.all.tell_refusals(listener, client);
+    }
+
+    /// Counts it for another source instead, unless that one has `per_source` already.
+    pub fn moves_to(&mut self, source: IpAddr, per_source: usize) -> bool {
+        let source = source.to_canonical();
+        if !self.all.join(source, per_source) {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.source, source);
+        self.all.leave(before);
+        true
+    }
 }
 
 /// Connections of one listener.
@@ -168,14 +199,7 @@ impl PerListener {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.all.with(self.source, |map| {
-            if let Some(count) = map.get_mut(&self.source) {
-                *count -= 1;
-                if *count == 0 {
-                    map.remove(&self.source);
-                }
-            }
-        });
+        self.all.leave(self.source);
         if let Some(listener) = &self.listener {
             listener.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -211,6 +235,21 @@ mod tests {
         assert!(all.admit(mapped, 2, 1).is_none());
         let _b = all.admit(ip(2), 2, 1).unwrap();
         assert!(all.admit(ip(3), 2, 1).is_none());
+    }
+
+    #[test]
+    fn a_connection_moves_to_the_client_that_a_balancer_names() {
+        let all = Arc::new(Connections::default());
+        let mut one = all.admit(ip(1), 9, 1).unwrap();
+        assert!(all.admit(ip(1), 9, 1).is_none());
+        assert!(one.moves_to("::ffff:192.0.2.2".parse().unwrap(), 1));
+        let mut other = all.admit(ip(1), 9, 1).unwrap();
+        assert!(!other.moves_to(ip(2), 1), "that client has one");
+        assert!(all.admit(ip(1), 9, 1).is_none(), "and it still counts for the balancer");
+        assert_eq!(all.total(), 2);
+        drop((one, other));
+        assert_eq!(all.total(), 0);
+        assert!(all.shards.iter().all(|s| s.lock().unwrap().is_empty()));
     }
 
     #[tokio::test]

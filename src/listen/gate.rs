@@ -333,19 +333,26 @@ mod tests {
 
     use super::*;
     use crate::{
-        listen::{Connections, Ends},
+        listen::{Connections, Ends, Stopping},
         site::Listener,
     };
 
     fn connection() -> Arc<Connection> {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
-        let listener = Listener { name: "test".into(), address, public_port: 80, tls: None };
+        let listener = Listener {
+            name: "test".into(),
+            address,
+            public_port: 80,
+            tls: None,
+            proxy_protocol: None,
+        };
         let all = Arc::new(Connections::default());
         let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
         let (_, stop) = tokio::sync::watch::channel(false);
-        let ends = Ends { shutdown: stop.clone(), at_once: stop };
+        let stopping = Stopping { shutdown: stop.clone(), at_once: stop };
         let listener = Arc::new(listener);
-        Arc::new(Connection::new(listener, address, address, None, ends, admitted, -1))
+        let ends = Ends { client: address, local: address, sender: None, tls: false };
+        Arc::new(Connection::new(listener, ends, None, stopping, admitted, -1))
     }
 
     #[tokio::test(start_paused = true)]

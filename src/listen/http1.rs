@@ -18,7 +18,7 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Connection, Ends, Settings, View, gate::Gate};
+use super::{Connection, Settings, Stopping, View, gate::Gate};
 use crate::{
     guard::{BodyEnd, Framing, Head, find_end, inspect, origin_form},
     reason::{self, Reason},
@@ -66,14 +66,14 @@ pub(super) async fn serve<SV>(
     connection: Arc<Connection>,
     proxy: &Arc<HttpProxy<SV>>,
     view: &dyn View,
-    ends: Ends,
+    stopping: Stopping,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
 {
     let mut gate = Box::new(Gate::new(stream, connection.clone()));
     // `forward` says with each answer whether it is the last one.
-    let mut at_once = ends.at_once;
+    let mut at_once = stopping.at_once;
     let mut first = true;
     loop {
         let Some(settings) = view.settings(&connection.listener) else { return };

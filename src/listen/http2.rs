@@ -24,7 +24,7 @@ use pingora::{
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    Connection, Ends, Refusal, Settings, View, body,
+    Connection, Refusal, Settings, Stopping, View, body,
     gate::{Gate, Pulse},
 };
 use crate::reason::BAD_HEADER;
@@ -45,13 +45,13 @@ pub(super) async fn serve<SV>(
     proxy: &Arc<HttpProxy<SV>>,
     view: &Arc<dyn View>,
     settings: &Settings,
-    ends: Ends,
+    stopping: Stopping,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
 {
     let limits = &settings.site_limits;
-    let Ends { mut shutdown, mut at_once } = ends;
+    let Stopping { mut shutdown, mut at_once } = stopping;
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),

@@ -15,6 +15,7 @@ mod handle;
 mod http1;
 mod http2;
 mod inherited;
+mod proxied;
 mod socket;
 mod tls;
 
@@ -24,7 +25,7 @@ pub use accept::{Bound, Owed, Running, bind, start};
 pub use arr::Arr;
 use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;
-pub use connection::{Connection, ConnectionTls};
+pub use connection::{Connection, ConnectionTls, Ends};
 pub use count::{Admitted, Connections, PerListener};
 pub use handle::Handle;
 pub use http1::{Arrival, Refusal};
@@ -51,7 +52,7 @@ pub trait View: Send + Sync {
 
 /// How a connection learns that its listener stops.
 #[derive(Clone, Debug)]
-pub struct Ends {
+pub struct Stopping {
     /// Its next answer is the last one.
     pub shutdown: ShutdownWatch,
     /// Nor is a request waited for. A hand-over does without: all is well then, so nobody's request

@@ -40,19 +40,15 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Takes an accepted connection. `client` is the address to report for it.
-    pub(super) fn new(tcp: TcpStream, client: SocketAddr) -> Self {
+    /// Takes an accepted connection, of which `buffered` has been read. `client` is the address to
+    /// report for it.
+    pub(super) fn new(tcp: TcpStream, client: SocketAddr, buffered: BytesMut) -> Self {
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         let _ = digest.peer_addr.set(Some(client.into()));
         if let Ok(local) = tcp.local_addr() {
             let _ = digest.local_addr.set(Some(local.into()));
         }
-        Self {
-            tcp,
-            buffered: BytesMut::new(),
-            digest: Arc::new(digest),
-            accepted: SystemTime::now(),
-        }
+        Self { tcp, buffered, digest: Arc::new(digest), accepted: SystemTime::now() }
     }
 }
 

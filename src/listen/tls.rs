@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    net::SocketAddr,
     os::fd::RawFd,
     sync::{Arc, LazyLock, Mutex, OnceLock},
 };
@@ -23,7 +22,9 @@ use pingora::{
     tls::ext,
 };
 
-use super::{Admitted, Connection, Ends, View, connection::ConnectionTls, socket::Socket};
+use super::{
+    Admitted, Connection, Ends, Stopping, View, connection::ConnectionTls, socket::Socket,
+};
 use crate::site::{Certificate, Listener, ListenerTls, TlsVersion};
 
 use crate::lock::lock;
@@ -81,9 +82,8 @@ pub(super) async fn handshake(
 /// `Arc<Connection>`, which is how requests of an HTTP/2 connection find it.
 pub(super) struct Facts {
     listener: Arc<Listener>,
-    client: SocketAddr,
-    local: SocketAddr,
     ends: Ends,
+    stopping: Stopping,
     admitted: Mutex<Option<Admitted>>,
     fd: RawFd,
     connection: OnceLock<Arc<Connection>>,
@@ -92,14 +92,13 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn new(
         listener: Arc<Listener>,
-        client: SocketAddr,
-        local: SocketAddr,
         ends: Ends,
+        stopping: Stopping,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {
         let (admitted, connection) = (Mutex::new(Some(admitted)), OnceLock::new());
-        Self { listener, client, local, ends, admitted, fd, connection }
+        Self { listener, ends, stopping, admitted, fd, connection }
     }
 }
 
@@ -117,10 +116,9 @@ impl TlsAccept for Facts {
             certificate: ssl.ex_data(*SERVED).cloned(),
         };
         let admitted = lock(&self.admitted).take()?;
-        let (listener, ends) = (self.listener.clone(), self.ends.clone());
-        let (client, local) = (self.client, self.local);
-        let fd = self.fd;
-        let connection = Connection::new(listener, client, local, Some(tls), ends, admitted, fd);
+        let (listener, stopping) = (self.listener.clone(), self.stopping.clone());
+        let connection =
+            Connection::new(listener, self.ends, Some(tls), stopping, admitted, self.fd);
         let connection = self.connection.get_or_init(|| Arc::new(connection));
         Some(Arc::new(connection.clone()))
     }

@@ -10,6 +10,7 @@ mod syslog;
 mod target;
 #[cfg(test)]
 mod testing;
+pub mod traces;
 mod w3c;
 mod writer;
 

@@ -13,6 +13,7 @@ use crate::{
     farm::{self, Pinned},
     listen::{Connection, Handle},
     lock::lock,
+    proxy_protocol::Version,
     site::{Action, Bridge, ConnectionAuth, HostPattern, PathPattern, Rule, Server, Site},
 };
 
@@ -31,6 +32,8 @@ struct Hold {
     bridge: Bridge,
     /// Digest of the farm's TLS settings.
     tls: u64,
+    /// Whether its client was named to the server, and how.
+    named: Option<Version>,
     /// The rule that led here.
     rule: (HostPattern, PathPattern),
     /// Once there is one.
@@ -99,6 +102,7 @@ impl Holds {
             _pinned: Pinned::at(server),
             bridge: farm.bridge,
             tls: farm.tls.digest,
+            named: farm.forward.proxy_protocol,
             rule: (rule.host.clone(), rule.path.clone()),
             socket: None,
             address: None,
@@ -183,6 +187,7 @@ impl Hold {
             && farm.connection_auth != ConnectionAuth::Off
             && farm.bridge == self.bridge
             && farm.tls.digest == self.tls
+            && farm.forward.proxy_protocol == self.named
             && server.is_some_and(same)
     }
 }

@@ -88,7 +88,13 @@ pub(super) fn ask<'q>(host: &'q str, path: &'q str) -> Question<'q> {
 }
 
 pub(super) fn listener(name: &str, port: u16, tls: Option<ListenerTls>) -> Listener {
-    Listener { name: name.into(), address: ([0, 0, 0, 0], port).into(), public_port: port, tls }
+    Listener {
+        name: name.into(),
+        address: ([0, 0, 0, 0], port).into(),
+        public_port: port,
+        tls,
+        proxy_protocol: None,
+    }
 }
 
 fn farm(name: &str) -> Farm {

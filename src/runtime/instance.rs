@@ -152,6 +152,7 @@ impl Instance {
             Ok((live, bound)) => {
                 self.current.store(live);
                 self.delivery.follow(&site.receivers);
+                self.current.traces.follow(site.traces.as_ref());
                 self.certificates.look(site, &self.events);
                 for bound in bound {
                     self.listeners.accept(bound);

@@ -54,7 +54,7 @@ pub(super) async fn serve(
     sweeping.abort();
     noting.abort();
     looking.abort();
-    instance.delivery.finish(FAREWELL).await;
+    tokio::join!(instance.delivery.finish(FAREWELL), instance.current.traces.finish(FAREWELL));
     instance.admin.close().await;
     instance.context.streams_ended(FAREWELL).await;
     instance.current.log.close();

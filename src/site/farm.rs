@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use boring::x509::X509;
 
 use super::Place;
+use crate::proxy_protocol;
 
 /// Servers that do the same job.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +62,9 @@ pub struct Forward {
     pub style: ForwardStyle,
     /// Whether `Forwarded` (RFC 7239) is sent too.
     pub rfc7239: bool,
+    /// Whether each connection begins with a PROXY header that names its client, and of which
+    /// version.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
 }
 
 /// The form of the fields that tell about the client.

@@ -12,6 +12,7 @@ use boring::{
     pkey::{PKey, Private},
     x509::X509,
 };
+use ipnet::IpNet;
 
 use super::Place;
 
@@ -26,6 +27,17 @@ pub struct Listener {
     pub public_port: u16,
     /// TLS settings; `None` for a plain listener.
     pub tls: Option<ListenerTls>,
+    /// Who may say, and has to say, whose connection it is.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// The PROXY protocol from balancers in front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Balancers that are believed; never empty. Anybody else is a client.
+    pub from: Vec<IpNet>,
+    /// Whether each of their connections begins with the header.
+    pub required: bool,
 }
 
 /// TLS towards clients.

@@ -4,6 +4,7 @@
 //! Nothing is left that can fail while a request is served.
 
 mod condition;
+mod endpoint;
 mod farm;
 mod listener;
 pub mod path;
@@ -13,21 +14,24 @@ mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 mod token;
+mod traces;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
 pub use condition::{Condition, Pattern, Test};
+pub use endpoint::Endpoint;
 pub use farm::{
     Address, Affinity, Balance, Bridge, Check, ConnectionAuth, Farm, Forward, ForwardStyle,
     HashKey, Passive, Ports, Probe, Queue, Server, ServerTls, Verify,
 };
-pub use listener::{Certificate, Listener, ListenerTls, TlsVersion};
-pub use receivers::{Receivers, Webhook};
+pub use listener::{Certificate, Listener, ListenerTls, ProxyProtocol, TlsVersion};
+pub use receivers::Receivers;
 pub use rule::{Action, HostPattern, Page, PathPattern, Redirect, Respond, Rule, Schemes};
 pub use template::{Field, FieldValue, HeaderChanges, Part, Rewrite, Template};
 pub use token::Token;
+pub use traces::Traces;
 
 /// The compiled, immutable configuration.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub struct Site {
     pub admin: Admin,
     /// Who is told of events.
     pub receivers: Receivers,
+    /// Where traces go; `None` switches them off.
+    pub traces: Option<Traces>,
     /// Directory for what survives a restart.
     pub state_dir: std::path::PathBuf,
     /// Threads for traffic.

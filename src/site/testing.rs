@@ -35,6 +35,7 @@ pub(crate) fn empty() -> Site {
         access_log: AccessLog::default(),
         admin: admin(AdminAddress::Unix("admin".into())),
         receivers: Default::default(),
+        traces: None,
         state_dir: "/nowhere".into(),
         workers: 1,
         shutdown: Shutdown { delay: Duration::ZERO, drain: Duration::ZERO },

@@ -25,6 +25,8 @@ pub(super) struct Sources<'a> {
     pub(super) connections: &'a Connections,
     pub(super) log_dropped: u64,
     pub(super) undelivered: Undelivered,
+    /// Spans that were sent, and those that were dropped.
+    pub(super) spans: (u64, u64),
 }
 
 /// The whole page.
@@ -48,6 +50,8 @@ pub(super) fn page(from: &Sources<'_>) -> String {
     let mut series = page.family(&f::EVENTS_UNDELIVERED);
     series.put(&Labels::new(&[("receiver", "command")]), command);
     series.put(&Labels::new(&[("receiver", "webhook")]), webhook);
+    page.single(&f::TRACES_SENT, from.spans.0);
+    page.single(&f::TRACES_DROPPED, from.spans.1);
     process(&mut page);
     page.into_text()
 }

@@ -47,6 +47,7 @@ impl Scrape {
             connections: &self.connections,
             log_dropped: self.current.log.dropped(),
             undelivered: events.undelivered(),
+            spans: (self.current.traces.sent(), self.current.traces.dropped()),
         })
     }
 }

@@ -66,6 +66,7 @@ impl Estate {
             connections: &self.connections,
             log_dropped: 3,
             undelivered: Undelivered { command: 2, webhook: 5 },
+            spans: (5, 2),
         })
     }
 }

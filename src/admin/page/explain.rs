@@ -143,6 +143,9 @@ fn toward(out: &mut Html, it: &Toward) {
     }
     let told = it.told_headers.join(", ");
     out.put("<dt>Tells the server</dt><dd>{}</dd>\n", &[&told]);
+    if let Some(version) = &it.proxy_protocol {
+        out.put("<dt>PROXY header</dt><dd>{}</dd>\n", &[version]);
+    }
     for header in &it.request_headers {
         let value = header.value.as_deref().unwrap_or_default();
         out.put(

@@ -20,6 +20,7 @@ use crate::{
         read::{At, List},
         source::Mark,
     },
+    proxy_protocol,
     site::{
         self, Address, Bridge, Check, ConnectionAuth, Farm, Ports, Probe, Server, ServerTls, Verify,
     },
@@ -103,6 +104,11 @@ fn compile_farm(
                 farm::ForwardStyle::Arr => site::ForwardStyle::Arr,
             },
             rfc7239: farm.forward.rfc7239.value,
+            proxy_protocol: match farm.forward.proxy_protocol.value {
+                farm::ProxyVersion::None => None,
+                farm::ProxyVersion::V1 => Some(proxy_protocol::Version::V1),
+                farm::ProxyVersion::V2 => Some(proxy_protocol::Version::V2),
+            },
         },
         place: name.place(),
     }

@@ -17,7 +17,7 @@ use crate::{
         read::{At, Read},
         source::Mark,
     },
-    site::{AdminAddress, Listener, ListenerTls, TlsVersion},
+    site::{AdminAddress, Listener, ListenerTls, ProxyProtocol, TlsVersion},
 };
 
 pub(super) fn compile(config: &Config, findings: &mut Findings) -> Vec<Arc<Listener>> {
@@ -31,6 +31,13 @@ pub(super) fn compile(config: &Config, findings: &mut Findings) -> Vec<Arc<Liste
         entry.name.iter().for_each(|name| check_name(name, findings));
         socket(address.value, address, &mut sockets, findings);
         let listener = listener(entry, address.value);
+        if let Some(from) = entry.proxy_protocol.as_ref().and_then(|proxy| proxy.from.as_ref())
+            && from.is_empty()
+        {
+            findings
+                .add(code::NOTHING_THERE, &from.mark, "`from` has no entry")
+                .help("list the load balancers that send the header".to_string());
+        }
         let mark = entry.name.as_ref().map_or(&address.mark, |name| &name.mark);
         // Equal default names are equal addresses, which is told above.
         let taken = names.iter().find(|(name, _)| *name == listener.name);
@@ -81,6 +88,10 @@ fn listener(entry: &At<listener::Listener>, address: SocketAddr) -> Listener {
         address,
         public_port: entry.public_port.as_ref().map_or(address.port(), |port| port.0),
         tls,
+        proxy_protocol: entry.proxy_protocol.as_ref().map(|proxy| ProxyProtocol {
+            from: proxy.from.iter().flat_map(|l| &l.items).map(|net| net.canonical()).collect(),
+            required: proxy.required.value,
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ mod admin;
 mod balance;
 mod certificates;
 mod conditions;
+mod endpoint;
 mod events;
 mod farms;
 mod headers;
@@ -15,6 +16,7 @@ mod rewriting;
 mod rules;
 pub mod same_as;
 mod templates;
+mod traces;
 
 use std::{num::NonZero, sync::Arc, thread};
 
@@ -67,6 +69,7 @@ pub fn compile(config: &Config, files: &mut Files, findings: &mut Findings) -> C
         access_log: access_log(config, findings),
         admin: admin::compile(config, files, findings),
         receivers: events::compile(config, findings),
+        traces: traces::compile(config, findings),
         state_dir: config.state_dir.path.clone(),
         workers: match config.workers.value {
             Workers::Auto => thread::available_parallelism().map_or(1, NonZero::get),

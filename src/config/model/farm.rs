@@ -324,8 +324,10 @@ record! {
         default style: ForwardStyle = ForwardStyle::Standard,
         /// Send `Forwarded` (RFC 7239) too. Default `false`.
         default rfc7239: bool = false,
-        /// `none`, `v1` or `v2`. Default `none`.
-        later_default proxy_protocol: ProxyVersion = ProxyVersion::None,
+        /// Begin each connection to a server with a PROXY header that names the client: `none`,
+        /// `v1` or `v2`. Windows servers do not understand it; balancers in front of them do.
+        /// Default `none`.
+        default proxy_protocol: ProxyVersion = ProxyVersion::None,
     }
 }
 

@@ -27,8 +27,9 @@ record! {
         optional public_port: Port,
         /// `true`, `false`, or a block with details. Default `false`.
         default tls: Tls = Tls::Off,
-        /// Takes the client's address from a PROXY header of the load balancer in front.
-        later proxy_protocol: ProxyProtocol,
+        /// Takes the client's address from the PROXY header (v1 or v2) of the load balancer in
+        /// front. Default: no header is read.
+        optional proxy_protocol: ProxyProtocol,
     }
 }
 
@@ -114,9 +115,9 @@ record! {
 record! {
     /// The PROXY protocol from a load balancer in front.
     pub struct ProxyProtocol {
-        /// Load balancers that are believed.
+        /// Load balancers that are believed; whoever else connects is a client.
         required from: List<Cidr>,
-        /// Refuse connections without the header. Default `true`.
+        /// Refuse their connections that begin without the header. Default `true`.
         default required: bool = true,
     }
 }

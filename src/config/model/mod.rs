@@ -11,6 +11,7 @@ pub mod policy;
 pub mod probe;
 pub mod publish;
 pub mod service;
+pub mod traces;
 pub mod value;
 
 use crate::config::{
@@ -22,6 +23,7 @@ use crate::config::{
         policy::{Events, Limits, Spray},
         publish::Rule,
         service::{AccessLog, Admin, Health, Metrics, Shutdown, Workers},
+        traces::Traces,
     },
     read::{List, Named},
     record::record,
@@ -62,6 +64,8 @@ record! {
         later spray: Spray,
         /// Who is told when something happens.
         section events: Events,
+        /// Spans of requests, for OpenTelemetry. Default: none.
+        optional traces: Traces,
         /// Addresses that clients connect to.
         required listeners: List<Listener>,
         /// Certificates for clients, chosen by the name they ask for. The first one, or the one
@@ -128,5 +132,6 @@ mod tests {
         documented(publish::Rewrite::KEYS);
         documented(Limits::KEYS);
         documented(probe::Probe::KEYS);
+        documented(Traces::KEYS);
     }
 }

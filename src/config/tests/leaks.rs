@@ -80,6 +80,13 @@ publish:
   - { host: a.contoso.com, path: /y, redirect: { to: /x, keep_path: "$sentinel" } }
   - { host: a.contoso.com, deny: true, name: "$sentinel", body_size: "$12345678" }
 "#,
+    // E035, E072
+    r#"
+listeners: [{ address: "0.0.0.0:80" }]
+traces: { endpoint: "$https://sentinel@contoso.com", sample: "$12345678%", headers: { X-A: "$ sentinel", Host: "$sentinel", X-B: "$sentinel" }, service_name: "$sentinel" }
+farms: { lync: { servers: [fe01] } }
+publish: [{ host: a.contoso.com, farm: lync, schemes: [http] }]
+"#,
     // E060 to E064
     r#"
 listeners: [{ address: "0.0.0.0:80" }]
@@ -156,7 +163,7 @@ fn no_message_shows_what_the_environment_says() {
     let codes = codes.into_inner();
     for code in [
         "W001", "W005", "W007", "W010", "W012", "E003", "E012", "E016", "E017", "E018", "E060",
-        "E061", "E062", "E063", "E064",
+        "E061", "E062", "E063", "E064", "E072",
     ] {
         assert!(codes.contains(code), "no case makes {code}: {codes:?}");
     }

@@ -7,10 +7,10 @@ use pingora::{
 };
 
 use super::{
-    super::peer,
+    super::{announce, peer},
     reason::{self, Failure},
 };
-use crate::site;
+use crate::{proxy_protocol::Told, site};
 
 /// What is asked for, and what counts as a good answer.
 pub(super) struct Page<'a> {
@@ -37,8 +37,11 @@ pub(super) async fn get(
     page: &Page<'_>,
 ) -> Result<(), Failure> {
     let https = peer::uses_tls(farm.bridge, true);
-    let peer = peer::peer(farm, server, ip, https)
+    let mut peer = peer::peer(farm, server, ip, https)
         .map_err(|_| Failure::unfit("the server has no TLS name"))?;
+    if let Some(version) = farm.forward.proxy_protocol {
+        announce(&mut peer, version, Told::Itself);
+    }
     let request = request(page).ok_or(Failure::unfit("the probe's path or host is not valid"))?;
 
     let stream = reason::open(connector, peer).await?;

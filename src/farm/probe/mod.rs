@@ -41,6 +41,7 @@ impl Plan {
         self.probe == other.probe
             && (farm.bridge, &farm.tls, farm.connect_timeout)
                 == (before.bridge, &before.tls, before.connect_timeout)
+            && farm.forward.proxy_protocol == before.forward.proxy_protocol
             && (server.ports, &server.tls_name) == (was.ports, &was.tls_name)
     }
 }
@@ -122,7 +123,7 @@ impl Probe {
     async fn ask_address(&self, ip: IpAddr) -> Result<(), Failure> {
         let Plan { farm, server, probe } = &self.plan;
         match &probe.check {
-            Check::Tcp { port } => reason::connect(&self.connector, farm, ip, *port).await,
+            Check::Tcp { port } => reason::connect(&self.connector, farm, server, ip, *port).await,
             Check::Http { path, host, status, body } => {
                 let page = http::Page {
                     path,

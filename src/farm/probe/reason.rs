@@ -17,8 +17,8 @@ use pingora::{
     upstreams::peer::{HttpPeer, Tracer, Tracing},
 };
 
-use super::verify;
-use crate::site;
+use super::{super::announce, verify};
+use crate::{proxy_protocol::Told, site};
 
 /// Why a probe of one address failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +35,21 @@ impl Failure {
     }
 }
 
-/// The TCP check: connects and hangs up.
+/// The TCP check: connects and hangs up. Where traffic comes with a PROXY header, so does this, or
+/// the server would log an error each time; other ports are other services.
 pub(super) async fn connect(
     connector: &TransportConnector,
     farm: &site::Farm,
+    server: &site::Server,
     ip: IpAddr,
     port: u16,
 ) -> Result<(), Failure> {
     let mut peer = HttpPeer::new(SocketAddr::new(ip, port), false, String::new());
     peer.options.connection_timeout = Some(farm.connect_timeout);
+    let serves = port == server.ports.https || port == server.ports.http;
+    if let Some(version) = farm.forward.proxy_protocol.filter(|_| serves) {
+        announce(&mut peer, version, Told::Itself);
+    }
     open(connector, peer).await.map(drop)
 }
 

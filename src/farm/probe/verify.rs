@@ -15,6 +15,7 @@ use boring::{
     x509::{X509VerifyError, store::X509StoreBuilder},
 };
 use pingora::{
+    protocols::l4::stream::Stream,
     tls::tokio_ssl::SslStream,
     upstreams::peer::{HttpPeer, Peer},
 };
@@ -41,8 +42,11 @@ fn phrase(error: X509VerifyError, name: &str) -> Arc<str> {
 
 async fn verdict(peer: &HttpPeer) -> Option<X509VerifyError> {
     let ssl = configure(peer).ok()?.into_ssl(peer.sni()).ok()?;
-    let tcp = TcpStream::connect(peer.address().as_inet()?).await.ok()?;
-    let mut stream = SslStream::new(ssl, tcp).ok()?;
+    let tcp = match &peer.options.custom_l4 {
+        Some(announced) => announced.connect(peer.address()).await.ok()?,
+        None => TcpStream::connect(peer.address().as_inet()?).await.ok()?.into(),
+    };
+    let mut stream = SslStream::<Stream>::new(ssl, tcp).ok()?;
     Pin::new(&mut stream).connect().await.err()?;
     stream.ssl().verify_result().err().filter(|error| *error != X509VerifyError::INVALID_CALL)
 }

@@ -121,6 +121,10 @@ pub mod families {
             "Access log lines dropped because the target took them too slowly or not at all.";
         EVENTS_UNDELIVERED = "frontgate_events_undelivered_total" Counter ["receiver"]
             "Events that did not reach events.command or events.webhook.";
+        TRACES_SENT = "frontgate_traces_sent_spans_total" Counter []
+            "Spans that the collector took.";
+        TRACES_DROPPED = "frontgate_traces_dropped_spans_total" Counter []
+            "Spans dropped because the collector took them too slowly or not at all.";
         CPU = "process_cpu_seconds_total" Counter []
             "User and system time of the process.";
         RESIDENT = "process_resident_memory_bytes" Gauge []

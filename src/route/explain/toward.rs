@@ -47,6 +47,9 @@ pub struct Toward {
     pub connection_auth: String,
     /// Fields that Frontgate writes about the client, in place of what strangers say.
     pub told_headers: Vec<String>,
+    /// Version of the PROXY header that each connection begins with: `v1` or `v2`; `null`: none.
+    #[serde(default)]
+    pub proxy_protocol: Option<String>,
     /// Changes that the rule makes to the request's header.
     pub request_headers: Vec<HeaderTold>,
     /// Changes that the rule makes to the answer's header.
@@ -137,6 +140,7 @@ impl Toward {
             }
             .to_owned(),
             told_headers: told(farm, question.https),
+            proxy_protocol: farm.forward.proxy_protocol.map(|it| it.word().to_owned()),
             request_headers: changes(&rule.request_headers, &values),
             response_headers: changes(&rule.response_headers, &values),
             hidden_headers: farm.hide_headers.iter().map(ToString::to_string).collect(),

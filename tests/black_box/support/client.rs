@@ -66,13 +66,14 @@ impl Client {
         Self { wire: Wire::Plain(connect(address)), ahead: Vec::new() }
     }
 
+    /// Over a connection that stands.
+    pub fn over(tcp: TcpStream) -> Self {
+        Self { wire: Wire::Plain(tcp), ahead: Vec::new() }
+    }
+
     /// From this address of the loopback network.
     pub fn plain_from(source: &str, address: SocketAddr) -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
-        socket.connect_timeout(&address.into(), SOON).unwrap();
-        Self { wire: Wire::Plain(patient(socket.into())), ahead: Vec::new() }
+        Self::over(connect_from(source, address))
     }
 
     pub fn tls(address: SocketAddr, sni: Option<&str>, certificates: &Certificates) -> Self {
@@ -82,6 +83,16 @@ impl Client {
     /// TLS with settings of the test's own; the error is the handshake's.
     pub fn tls_with(
         address: SocketAddr,
+        sni: Option<&str>,
+        certificates: &Certificates,
+        settings: impl FnOnce(&mut boring::ssl::SslConnectorBuilder),
+    ) -> Result<Self, String> {
+        Self::tls_over(connect(address), sni, certificates, settings)
+    }
+
+    /// TLS over a connection that stands.
+    pub fn tls_over(
+        tcp: TcpStream,
         sni: Option<&str>,
         certificates: &Certificates,
         settings: impl FnOnce(&mut boring::ssl::SslConnectorBuilder),
@@ -96,9 +107,7 @@ impl Client {
             configured.set_verify_hostname(false);
             configured.set_verify(SslVerifyMode::NONE);
         }
-        let stream = configured
-            .connect(sni.unwrap_or("none"), connect(address))
-            .map_err(|e| e.to_string())?;
+        let stream = configured.connect(sni.unwrap_or("none"), tcp).map_err(|e| e.to_string())?;
         Ok(Self { wire: Wire::Tls(Box::new(stream)), ahead: Vec::new() })
     }
 
@@ -243,6 +252,15 @@ impl Client {
 
 fn connect(address: SocketAddr) -> TcpStream {
     patient(TcpStream::connect_timeout(&address, SOON).unwrap())
+}
+
+/// A connection from this address of the loopback network.
+pub fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.unwrap();
+    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+    socket.connect_timeout(&address.into(), SOON).unwrap();
+    patient(socket.into())
 }
 
 fn patient(tcp: TcpStream) -> TcpStream {

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod frontgate;
+pub mod haproxy;
 pub mod lab;
 pub mod load;
 pub mod nginx;
