@@ -1,7 +1,8 @@
 # One command per intention, the same here and in CI.
 SHELL := /bin/bash
 
-.PHONY: lab test check build install image image-test compose-test failover-test bench fmt clippy doc deps
+.PHONY: lab test check build install image image-test compose-test failover-test bench deb deb-test \
+	fmt clippy doc deps
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -47,6 +48,17 @@ compose-test:
 failover-test: deps
 	./scripts/dependencies.sh failover
 	$(CARGO) test --locked --test failover -- --nocapture
+
+## deb: the Debian package
+deb: build
+	./scripts/deb.sh $(TARGET)/release/frontgate target/deb
+
+## deb-test: installs, upgrades, removes and purges the package in a Debian of its own, and runs it
+## under a systemd of its own; needs root
+deb-test: deps
+	$(CARGO) build --locked --bin frontgate
+	./scripts/deb-test.sh $(TARGET)/debug/frontgate
+	./scripts/systemd-test.sh $(TARGET)/debug/frontgate
 
 fmt:
 	$(CARGO) fmt --all -- --check

@@ -35,5 +35,5 @@ pub use metrics::Scrape;
 pub use place::Place;
 pub use reloading::{ReloadAsked, ReloadBody, ReloadResult, Reloaded};
 pub use reloads::{Changes, Reload};
-pub use server::{Running, start};
+pub use server::{Doors, Running, bind, start};
 pub use view::{ChangedRow, Done, OrderBody, ProblemBody, ServerRow, Servers};

@@ -1,17 +1,18 @@
 //! The admin side's listeners, across reloads.
 
-use std::sync::Arc;
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
 
 use crate::{
-    admin::{self, Context, Running},
+    admin::{self, Context, Doors, Running},
     events::{Events, News, code},
+    listen::Sockets,
     site::Admin,
 };
 
-/// The listeners of the admin side; none while it is lost.
+/// The listeners of the admin side; none while it is lost, or before it is opened.
 pub(super) struct AdminSide {
     running: Arc<Mutex<Vec<Running>>>,
     context: Arc<Context>,
@@ -19,14 +20,40 @@ pub(super) struct AdminSide {
 }
 
 impl AdminSide {
-    /// Opens it. Fails when an address cannot be bound.
-    pub(super) fn start(
+    /// Binds it, or takes its sockets. Fails when an address cannot be bound.
+    pub(super) fn bind(
         admin: &Admin,
         context: &Arc<Context>,
         events: &Events,
-    ) -> anyhow::Result<Self> {
-        let running = Arc::new(Mutex::new(admin::start(admin, context)?));
-        Ok(Self { running, context: context.clone(), events: events.clone() })
+        sockets: &mut Sockets,
+    ) -> anyhow::Result<(Self, Doors)> {
+        let doors = admin::bind(admin, context, sockets)?;
+        let running = Arc::default();
+        Ok((Self { running, context: context.clone(), events: events.clone() }, doors))
+    }
+
+    /// Begins to answer.
+    pub(super) async fn open(&self, doors: Doors) {
+        *self.running.lock().await = doors.open();
+    }
+
+    /// Copies of its sockets, and what each is for.
+    pub(super) async fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.running.lock().await.iter().map(Running::socket).collect()
+    }
+
+    /// Leaves the sockets to another process. Returns what resolves once everybody who was
+    /// accepted before has an answer.
+    pub(super) async fn hand_over(&self) -> impl Future<Output = ()> + use<> {
+        let mut last = Vec::new();
+        for running in self.running.lock().await.drain(..) {
+            last.push(running.hand_over().await);
+        }
+        async move {
+            for answered in last {
+                answered.await;
+            }
+        }
     }
 
     /// Moves it to where a new site wants it; where that fails, it is where it was.
@@ -106,7 +133,9 @@ mod tests {
         let (farms, events) = (Arc::new(Farms::default()), Events::default());
         let context = Arc::new(Context::new(ready, farms, Arc::new(store), events.clone()));
         let (old, new) = (admin(&[]), admin(&["admin.contoso.com"]));
-        let side = AdminSide::start(&old, &context, &events).unwrap();
+        let sockets = &mut Sockets::default();
+        let (side, doors) = AdminSide::bind(&old, &context, &events, sockets).unwrap();
+        side.open(doors).await;
         // It begins, and is dropped where it waits for the first time.
         let mut change = Box::pin(side.change(&old, &new));
         assert!(change.as_mut().poll(&mut Task::from_waker(Waker::noop())).is_pending());

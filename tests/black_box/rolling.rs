@@ -149,6 +149,7 @@ impl Deployment {
         let lab = self.path("lab").display().to_string();
         let text = text.replace("/lab/", &format!("{lab}/"));
         let text = text.replace("0.0.0.0:", &format!("{}:", self.ip(last)));
+        let text = text.replace("[10.0.0.0/8, ", "[127.0.0.0/8, ");
         assert_eq!(text.matches("{ name: ").count(), 2 + SERVERS.len(), "{text}");
         format!("state_dir: state\naccess_log: {{ path: access.log }}\n{text}")
     }
@@ -299,5 +300,6 @@ fn everything_is_restarted_under_load_and_no_request_is_lost() {
         let log = fs::read_to_string(all.path(name).join("access.log")).unwrap();
         let served = log.lines().filter(|l| l.contains("\"status\":200")).count();
         assert!(served > 50, "{name} served {served}");
+        assert!(log.lines().all(|l| l.contains("\"peer\":")), "who connected is not told");
     }
 }
