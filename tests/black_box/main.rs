@@ -25,6 +25,7 @@ mod hygiene;
 mod identity;
 mod kubernetes;
 mod lab;
+mod links;
 mod logs;
 mod metrics;
 mod nginx;
