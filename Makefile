@@ -1,7 +1,8 @@
 # One command per intention, the same here and in CI.
 SHELL := /bin/bash
 
-.PHONY: lab test check build install image image-test bench fmt clippy doc deps
+.PHONY: lab test check build install image image-test compose-test failover-test bench deb deb-test \
+	fmt clippy doc deps
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -36,6 +37,28 @@ bench: build
 	test -x $(TARGET)/tools/bin/oha || $(CARGO) install --locked --root $(TARGET)/tools oha
 	FRONTGATE=$(abspath $(TARGET))/release/frontgate OHA=$(abspath $(TARGET))/tools/bin/oha \
 		$(CARGO) test --locked --test bench -- $(ARGS)
+
+## compose-test: deploy/compose.yaml for real, and a restart of all of it under load
+compose-test:
+	./scripts/dependencies.sh test
+	./scripts/image.sh frontgate-test
+	IMAGE=frontgate-test ./scripts/compose-test.sh
+
+## failover-test: how long clients wait when keepalived moves the address; as root
+failover-test: deps
+	./scripts/dependencies.sh failover
+	$(CARGO) test --locked --test failover -- --nocapture
+
+## deb: the Debian package
+deb: build
+	./scripts/deb.sh $(TARGET)/release/frontgate target/deb
+
+## deb-test: installs, upgrades, removes and purges the package in a Debian of its own, and runs it
+## under a systemd of its own; needs root
+deb-test: deps
+	$(CARGO) build --locked --bin frontgate
+	./scripts/deb-test.sh $(TARGET)/debug/frontgate
+	./scripts/systemd-test.sh $(TARGET)/debug/frontgate
 
 fmt:
 	$(CARGO) fmt --all -- --check

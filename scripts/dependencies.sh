@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages that building ("build"), testing ("test") or measuring ("bench") needs.
+# Installs the packages that building ("build"), testing ("test"), measuring ("bench") or the test
+# of fail-over ("failover") needs.
 # As root it installs what is missing and says so; otherwise it tells the one line to run.
 set -euo pipefail
 
@@ -8,7 +9,8 @@ build=(cmake g++ make pkg-config libclang-dev)
 # Real peers that the tests talk to and with.
 # python3-venv: what comes from PyPI, installed by the tests that need it.
 # kubernetes-client: kubectl, for its kustomize.
-test=(apache2-bin chromium chromium-driver curl gss-ntlmssp haproxy kubernetes-client nginx-light openssl prometheus python3-venv)
+test=(apache2-bin chromium chromium-driver curl gss-ntlmssp haproxy kubernetes-client nginx-light openssl prometheus
+    python3-venv systemd)
 
 # What Frontgate is measured beside, and with.
 bench=(curl haproxy nghttp2-client nginx-light)
@@ -17,8 +19,9 @@ case "${1:-build}" in
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${test[@]}") ;;
 bench) wanted=("${build[@]}" "${bench[@]}") ;;
+failover) wanted=("${build[@]}" iproute2 keepalived) ;;
 *)
-    echo "usage: $0 build|test|bench" >&2
+    echo "usage: $0 build|test|bench|failover" >&2
     exit 2
     ;;
 esac

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::SystemTime};
 use http::{Method, StatusCode};
 use log::{info, warn};
 use pingora::protocols::http::ServerSession;
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{
     answer::{Answer, Problem, answer as whole, json},
@@ -151,15 +152,23 @@ async fn change(
     guard::may_change(&request.headers)?;
     guard::knows_token(&request.headers, &access.token)?;
     let body = body(session).await?;
+    let leave = context.change().ok_or_else(handing_over)?;
     match what {
         Change::Reload => {
+            // It is done where hand-overs are begun: never during one.
+            drop(leave);
             let told = context.asked.ask(&body, &peer.from, &peer.waits).await?;
             // Of ten thousand rules there may be as many findings.
             let written = tokio::task::spawn_blocking(move || json(StatusCode::OK, &told)).await;
             written.map_err(|_| desk::failed())
         }
-        Change::State(state) => order(context, state, &body, &peer.from).await,
+        Change::State(state) => order(context, leave, state, &body, &peer.from).await,
     }
+}
+
+fn handing_over() -> Problem {
+    let text = "another Frontgate is taking over; try again in a moment";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 fn starting() -> Problem {
@@ -177,6 +186,7 @@ pub(super) fn allows(method: &Method, known: &[Method], told: &'static str) -> R
 /// `drain`, `maintain`, `ready`.
 async fn order(
     context: &Arc<Context>,
+    leave: OwnedRwLockReadGuard<()>,
     state: State,
     body: &[u8],
     from: &str,
@@ -204,8 +214,12 @@ async fn order(
         why.unwrap_or("no reason given")
     );
     let farms = context.farms.clone();
-    // It waits for the disk.
-    let done = tokio::task::spawn_blocking(move || farms.command(&body.server, &order)).await;
+    // It waits for the disk, also when whoever asked has left.
+    let done = tokio::task::spawn_blocking(move || {
+        let _leave = leave;
+        farms.command(&body.server, &order)
+    });
+    let done = done.await;
     let done = done.map_err(|_| desk::failed())?;
     match done {
         Ok(done) => {

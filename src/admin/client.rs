@@ -1,15 +1,14 @@
 //! Asking a running Frontgate, for commands.
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::TcpStream,
-    os::unix::net::UnixStream,
+    io::{BufRead, BufReader, Read, Write},
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
-use crate::site::{AdminAddress, Token};
+use super::Place;
+use crate::site::Token;
 
 /// How long a command waits for the admin side.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,11 +17,6 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// Longest silence of a stream: three of its heartbeats.
 const SILENCE: Duration = Duration::from_secs(45);
-
-/// What can be read and written.
-trait Stream: Read + Write {}
-
-impl<S: Read + Write> Stream for S {}
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
@@ -42,33 +36,16 @@ impl Ask<'_> {
     ///
     /// # Errors
     /// Nobody listens there, or what answers is not HTTP.
-    pub fn at(&self, address: &AdminAddress) -> anyhow::Result<(u16, String)> {
-        self.within(address, PATIENCE)
+    pub fn at(&self, place: &Place) -> anyhow::Result<(u16, String)> {
+        self.within(place, PATIENCE)
     }
 
     /// The same, for an answer that may take this long.
     ///
     /// # Errors
     /// As for [`Ask::at`].
-    pub fn within(
-        &self,
-        address: &AdminAddress,
-        patience: Duration,
-    ) -> anyhow::Result<(u16, String)> {
-        let request = self.request();
-        let answer = match address {
-            AdminAddress::Tcp(socket) => {
-                let stream = TcpStream::connect_timeout(socket, PATIENCE)
-                    .map_err(|e| unreachable(address, &e))?;
-                stream.set_read_timeout(Some(patience))?;
-                exchange(stream, &request)?
-            }
-            AdminAddress::Unix(path) => {
-                let stream = UnixStream::connect(path).map_err(|e| unreachable(address, &e))?;
-                stream.set_read_timeout(Some(patience))?;
-                exchange(stream, &request)?
-            }
-        };
+    pub fn within(&self, place: &Place, patience: Duration) -> anyhow::Result<(u16, String)> {
+        let answer = exchange(place.connect(patience)?, &self.request())?;
         let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("no HTTP answer") };
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
         Ok((status.context("no HTTP status")?, body.to_owned()))
@@ -78,21 +55,8 @@ impl Ask<'_> {
     ///
     /// # Errors
     /// Nobody listens there, or what answers is not HTTP.
-    pub fn stream(&self, address: &AdminAddress) -> anyhow::Result<(u16, Box<dyn BufRead>)> {
-        let stream: Box<dyn Stream> = match address {
-            AdminAddress::Tcp(socket) => {
-                let stream = TcpStream::connect_timeout(socket, PATIENCE)
-                    .map_err(|e| unreachable(address, &e))?;
-                stream.set_read_timeout(Some(SILENCE))?;
-                Box::new(stream)
-            }
-            AdminAddress::Unix(path) => {
-                let stream = UnixStream::connect(path).map_err(|e| unreachable(address, &e))?;
-                stream.set_read_timeout(Some(SILENCE))?;
-                Box::new(stream)
-            }
-        };
-        let mut stream = BufReader::new(stream);
+    pub fn stream(&self, place: &Place) -> anyhow::Result<(u16, Box<dyn BufRead>)> {
+        let mut stream = BufReader::new(place.connect(SILENCE)?);
         stream.get_mut().write_all(self.request().as_bytes())?;
         let mut status = String::new();
         stream.read_line(&mut status)?;
@@ -122,20 +86,8 @@ impl Ask<'_> {
 ///
 /// # Errors
 /// Nobody listens there, or what answers is not HTTP.
-pub fn get(address: &AdminAddress, path: &str) -> anyhow::Result<(u16, String)> {
-    Ask { method: "GET", path, token: None, body: "" }.at(address)
-}
-
-fn unreachable(address: &AdminAddress, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::NotFound => anyhow!(
-            "nobody listens on {address}: is Frontgate running, and is that its admin.listen?"
-        ),
-        ErrorKind::PermissionDenied => {
-            anyhow!("may not use {address}: run this as root or as the user frontgate")
-        }
-        _ => anyhow!("cannot reach {address}: {error}"),
-    }
+pub fn get(place: &Place, path: &str) -> anyhow::Result<(u16, String)> {
+    Ask { method: "GET", path, token: None, body: "" }.at(place)
 }
 
 fn exchange(mut stream: impl Read + Write, request: &str) -> anyhow::Result<String> {

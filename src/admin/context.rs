@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use log::{info, warn};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore};
 
 use super::{
     Scrape,
@@ -47,6 +47,8 @@ pub struct Context {
     pub(super) scrapes: Desk,
     /// Reloads that were asked for.
     pub(super) asked: AskedReloads,
+    /// Read by whoever changes something; written while nothing may change.
+    changes: Arc<RwLock<()>>,
     /// The token that was made, once it was needed.
     made: Mutex<Option<Token>>,
     /// What `/metrics` reads, once there is something.
@@ -76,6 +78,7 @@ impl Context {
             desk: Desk::default(),
             scrapes: Desk::default(),
             asked: AskedReloads::default(),
+            changes: Arc::default(),
             made: Mutex::default(),
             scrape: OnceLock::new(),
         }
@@ -116,6 +119,17 @@ impl Context {
     /// The next one that asks for a reload.
     pub async fn reload_asked(&self) -> ReloadAsked {
         self.asked.next().await
+    }
+
+    /// Waits for changes that are under way; until the returned guard is dropped, others are
+    /// refused. What a new process has read of the state directory stays true meanwhile.
+    pub async fn hold_changes(&self) -> OwnedRwLockWriteGuard<()> {
+        self.changes.clone().write_owned().await
+    }
+
+    /// Leave to change something, until the guard is dropped; none while changes are held.
+    pub(super) fn change(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        self.changes.clone().try_read_owned().ok()
     }
 
     /// Those who wait for a reload are told that Frontgate stops.

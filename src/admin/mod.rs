@@ -15,6 +15,7 @@ mod history;
 mod inventory;
 mod metrics;
 mod page;
+mod place;
 mod reloading;
 mod reloads;
 mod server;
@@ -31,7 +32,8 @@ pub use inventory::{
     RuleRow, Site,
 };
 pub use metrics::Scrape;
+pub use place::Place;
 pub use reloading::{ReloadAsked, ReloadBody, ReloadResult, Reloaded};
 pub use reloads::{Changes, Reload};
-pub use server::{Running, start};
+pub use server::{Doors, Running, bind, start};
 pub use view::{ChangedRow, Done, OrderBody, ProblemBody, ServerRow, Servers};

@@ -1,7 +1,11 @@
 //! Listening for the admin side.
 
 use std::{
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{FileTypeExt, PermissionsExt},
+    },
     path::Path,
     sync::Arc,
     time::Duration,
@@ -28,7 +32,7 @@ use super::{
     stream::Caller,
 };
 use crate::{
-    listen::bind,
+    listen::Sockets,
     site::{Admin, AdminAddress},
 };
 
@@ -40,7 +44,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An admin listener; stops when dropped.
 pub struct Running {
+    what: &'static str,
+    door: Arc<Door>,
     stop: watch::Sender<bool>,
+    places: Arc<Semaphore>,
     accepting: JoinHandle<()>,
 }
 
@@ -50,13 +57,53 @@ impl Running {
         let _ = self.stop.send(true);
         let _ = self.accepting.await;
     }
+
+    /// The same, after another process was given the socket. Returns what resolves once everybody
+    /// who was accepted before has an answer.
+    pub async fn hand_over(self) -> impl Future<Output = ()> + use<> {
+        let places = self.places.clone();
+        self.close().await;
+        async move {
+            let _ = places.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(1)).await;
+        }
+    }
+
+    /// A copy of its socket, and what that is for.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn socket(&self) -> io::Result<(String, OwnedFd)> {
+        let socket = match &*self.door {
+            Door::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Door::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+        };
+        Ok((self.what.to_owned(), socket?))
+    }
+}
+
+/// The listeners of the admin side, bound: whoever connects waits until they start.
+pub struct Doors(Vec<(&'static str, Door, App)>);
+
+impl Doors {
+    /// Starts to answer.
+    pub fn open(self) -> Vec<Running> {
+        self.0.into_iter().map(|(what, door, app)| run(what, door, app)).collect()
+    }
 }
 
 /// Starts the admin listener and, where there are such, those for health and metrics.
 ///
 /// # Errors
-/// An address cannot be bound, or no token can be made.
+/// As for [`bind`].
 pub fn start(admin: &Admin, context: &Arc<Context>) -> anyhow::Result<Vec<Running>> {
+    Ok(bind(admin, context, &mut Sockets::default())?.open())
+}
+
+/// Binds the same listeners, or takes their sockets from `sockets`.
+///
+/// # Errors
+/// An address cannot be bound, or no token can be made.
+pub fn bind(admin: &Admin, context: &Arc<Context>, sockets: &mut Sockets) -> anyhow::Result<Doors> {
     let mut hosts = admin.hosts.clone();
     hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(str::to_owned));
     if let AdminAddress::Tcp(address) = &admin.listen {
@@ -76,14 +123,14 @@ pub fn start(admin: &Admin, context: &Arc<Context>) -> anyhow::Result<Vec<Runnin
     let (health, metrics) = (admin.health.as_ref(), admin.metrics.as_ref().filter(elsewhere));
     let together = health.zip(metrics).is_some_and(|(health, metrics)| same(health, metrics));
     // Bound first, all of them: where one fails, none is left running.
-    let mut doors = vec![(bind_door("admin", &admin.listen)?, on_admin)];
+    let mut doors = vec![("admin", bind_door("admin", &admin.listen, sockets)?, on_admin)];
     if let Some(address) = health {
-        doors.push((bind_door("health", address)?, open(true, together)));
+        doors.push(("health", bind_door("health", address, sockets)?, open(true, together)));
     }
     if let Some(address) = metrics.filter(|_| !together) {
-        doors.push((bind_door("metrics", address)?, open(false, true)));
+        doors.push(("metrics", bind_door("metrics", address, sockets)?, open(false, true)));
     }
-    Ok(doors.into_iter().map(|(door, app)| run(door, app)).collect())
+    Ok(Doors(doors))
 }
 
 /// Whether two addresses are one socket. Port 0 is another port each time.
@@ -116,17 +163,20 @@ impl Door {
     }
 }
 
-fn bind_door(what: &str, address: &AdminAddress) -> anyhow::Result<Door> {
+fn bind_door(what: &str, address: &AdminAddress, sockets: &mut Sockets) -> anyhow::Result<Door> {
     Ok(match address {
         AdminAddress::Tcp(address) => {
-            let socket =
-                bind(*address).with_context(|| format!("{what}: cannot bind {address}"))?;
+            let socket = sockets
+                .tcp(what, *address)
+                .with_context(|| format!("{what}: cannot bind {address}"))?;
             let socket = TcpListener::from_std(socket)?;
             info!("{what}: http on {}", socket.local_addr()?);
             Door::Tcp(socket)
         }
         AdminAddress::Unix(path) => {
-            let socket = bind_unix(path)
+            let inherited = sockets.unix(path).map(UnixListener::from_std);
+            let socket = inherited
+                .unwrap_or_else(|| bind_unix(path))
                 .with_context(|| format!("{what}: cannot bind unix:{}", path.display()))?;
             info!("{what}: http on unix:{}", path.display());
             Door::Unix(socket)
@@ -134,10 +184,11 @@ fn bind_door(what: &str, address: &AdminAddress) -> anyhow::Result<Door> {
     })
 }
 
-fn run(door: Door, app: App) -> Running {
+fn run(what: &'static str, door: Door, app: App) -> Running {
     let (stop, shutdown) = watch::channel(false);
-    let accepting = tokio::spawn(accept_all(door, Arc::new(app), shutdown));
-    Running { stop, accepting }
+    let (door, places) = (Arc::new(door), Arc::new(Semaphore::new(CONNECTIONS)));
+    let accept = accept_all(door.clone(), Arc::new(app), places.clone(), shutdown);
+    Running { what, door, stop, places, accepting: tokio::spawn(accept) }
 }
 
 /// A socket file that nobody listens on any more is replaced; anything else is left alone.
@@ -152,8 +203,12 @@ fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
     Ok(socket)
 }
 
-async fn accept_all(door: Door, app: Arc<App>, mut shutdown: ShutdownWatch) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept_all(
+    door: Arc<Door>,
+    app: Arc<App>,
+    places: Arc<Semaphore>,
+    mut shutdown: ShutdownWatch,
+) {
     loop {
         let accepted = tokio::select! {
             // Stopped, or the sender is gone.
@@ -228,7 +283,7 @@ mod tests {
         };
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let running = run(Door::Tcp(socket), app);
+        let running = run("admin", Door::Tcp(socket), app);
 
         let mut idle = TcpStream::connect(address).await.unwrap();
         let mut waiting = TcpStream::connect(address).await.unwrap();

@@ -9,18 +9,18 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    admin::{Ask, ProblemBody},
+    admin::{Ask, Place, ProblemBody},
     config::{self, EXIT_CONFIG, render},
-    site::{Admin, AdminAddress, Token},
+    site::{Admin, Token},
 };
 
 /// Where a running Frontgate is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArgs {
-    /// Ask here: ADDRESS:PORT or unix:/PATH; may be given several times [default: what the
-    /// configuration says]
-    #[arg(long = "admin", value_name = "ADDRESS", value_parser = address)]
-    addresses: Vec<AdminAddress>,
+    /// Ask here: ADDRESS:PORT, NAME:PORT or unix:/PATH; given several times, each of them is asked
+    /// [default: what the configuration says]
+    #[arg(long = "admin", value_name = "ADDRESS", value_parser = Place::parse)]
+    addresses: Vec<Place>,
     /// Configuration file that names admin address and token [default: $FRONTGATE_CONFIG, then
     /// /etc/frontgate/config.yaml]
     #[arg(long, short, value_name = "FILE")]
@@ -33,7 +33,7 @@ pub(super) struct AdminArgs {
 
 /// Whom to ask, with which token.
 pub(super) struct Side {
-    pub(super) addresses: Vec<AdminAddress>,
+    pub(super) addresses: Vec<Place>,
     pub(super) token: Token,
 }
 
@@ -49,8 +49,8 @@ impl AdminArgs {
 
     /// Whom to ask, for commands that only read: the token matters only where other machines reach
     /// the admin side, so it may be missing.
-    pub(super) fn reading(&self) -> Result<(Vec<AdminAddress>, Option<Token>), Failed> {
-        let local = |addresses: &[AdminAddress]| addresses.iter().all(AdminAddress::is_local);
+    pub(super) fn reading(&self) -> Result<(Vec<Place>, Option<Token>), Failed> {
+        let local = |addresses: &[Place]| addresses.iter().all(Place::is_local);
         if self.token_file.is_none() && !self.addresses.is_empty() && local(&self.addresses) {
             return Ok((self.addresses.clone(), None));
         }
@@ -63,7 +63,7 @@ impl AdminArgs {
     }
 
     /// What was given, or else what the configuration says.
-    fn found(&self) -> Result<(Vec<AdminAddress>, Result<Token, Failed>), Failed> {
+    fn found(&self) -> Result<(Vec<Place>, Result<Token, Failed>), Failed> {
         let configured = match (&self.token_file, self.addresses.is_empty()) {
             (Some(_), false) => None,
             _ => Some(configured(self.config.as_deref())?),
@@ -72,7 +72,7 @@ impl AdminArgs {
         let file = file.or_else(|| configured.as_ref().map(|admin| &admin.token_file));
         let token = token(file.map_or(Path::new(""), PathBuf::as_path));
         let addresses = match (self.addresses.is_empty(), configured) {
-            (true, Some(admin)) => vec![admin.listen],
+            (true, Some(admin)) => vec![admin.listen.into()],
             _ => self.addresses.clone(),
         };
         Ok((addresses, token))
@@ -84,10 +84,31 @@ impl AdminArgs {
     }
 }
 
+/// What each of several admin sides answered, in their order.
+pub(super) type Told<'a, T> = Vec<(&'a Place, Result<T, String>)>;
+
+/// Asks all of them at the same time: one that does not answer holds no other up.
+pub(super) fn ask_each<'a, T: DeserializeOwned + Send>(
+    question: &Ask<'_>,
+    places: &'a [Place],
+    patience: Duration,
+) -> Told<'a, T> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = places
+            .iter()
+            .map(|at| (at, scope.spawn(move || ask(question, at, patience))))
+            .collect();
+        let told = |(at, asked): (&'a Place, std::thread::ScopedJoinHandle<'_, _>)| {
+            (at, asked.join().unwrap_or_else(|_| Err("it could not be asked".to_owned())))
+        };
+        asked.into_iter().map(told).collect()
+    })
+}
+
 /// Asks, and reads the answer; or tells why there is none.
 pub(super) fn ask<T: DeserializeOwned>(
     ask: &Ask<'_>,
-    at: &AdminAddress,
+    at: &Place,
     patience: Duration,
 ) -> Result<T, String> {
     let (status, answer) = ask.within(at, patience).map_err(|e| format!("{e:#}"))?;
@@ -134,11 +155,3 @@ fn token(path: &Path) -> Result<Token, Failed> {
 
 /// How long a command waits for an answer that takes no time.
 pub(super) const SOON: Duration = Duration::from_secs(5);
-
-/// An address of an admin side.
-pub(super) fn address(text: &str) -> Result<AdminAddress, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(AdminAddress::Unix(path.into()));
-    }
-    text.parse().map(AdminAddress::Tcp).map_err(|_| "want ADDRESS:PORT or unix:/PATH".to_owned())
-}

@@ -7,9 +7,9 @@ use std::{
 
 use super::admin::AdminArgs;
 use crate::{
-    admin::{Ask, EventList, ProblemBody},
+    admin::{Ask, EventList, Place, ProblemBody},
     events::Event,
-    site::{AdminAddress, Token},
+    site::Token,
 };
 
 /// How long a lost connection is left alone.
@@ -41,7 +41,7 @@ pub(super) fn run(args: &EventsArgs) -> i32 {
         }
     };
     let many = addresses.len() > 1;
-    let asked = |at: &AdminAddress| {
+    let asked = |at: &Place| {
         let teller = Teller { at: many.then(|| at.to_string()), json: args.json };
         tell(args, at, token.as_ref(), &teller).inspect_err(|why| {
             complain(&if many { format!("{at}: {why}") } else { why.clone() });
@@ -57,7 +57,7 @@ pub(super) fn run(args: &EventsArgs) -> i32 {
 
 fn tell(
     args: &EventsArgs,
-    at: &AdminAddress,
+    at: &Place,
     token: Option<&Token>,
     teller: &Teller,
 ) -> Result<(), String> {
@@ -89,7 +89,7 @@ fn tell(
 /// Tells what comes after `last`, until the connection ends (an error) or nobody reads what is
 /// told any more.
 fn follow(
-    at: &AdminAddress,
+    at: &Place,
     token: Option<&Token>,
     teller: &Teller,
     last: &mut u64,

@@ -15,6 +15,7 @@ use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
 };
 
+use super::lab_server;
 use crate::lab::{self, Manifest, Options, Ports, Seen};
 
 /// Start simulated Lync servers, make certificates and a configuration, run Frontgate on it.
@@ -26,7 +27,7 @@ pub struct LabArgs {
     /// SIP domain; may be given several times
     #[arg(long = "domain", value_name = "NAME", default_value = "contoso.com")]
     pub domains: Vec<String>,
-    /// Where Frontgate listens; 0.0.0.0 lets others in, and everybody knows the passwords
+    /// Where Frontgate, or the servers of --server, listen; 0.0.0.0 lets others in, and everybody knows the passwords
     #[arg(long, value_name = "ADDRESS", env = "FRONTGATE_LAB_ADDRESS",
           default_value_t = Ipv4Addr::LOCALHOST)]
     pub address: Ipv4Addr,
@@ -68,6 +69,14 @@ pub struct LabArgs {
     /// Run the simulated servers only
     #[arg(long)]
     pub servers_only: bool,
+    /// Only write certificates, users and a token into --dir, for servers that run apart; what is
+    /// there already stays
+    #[arg(long, requires = "dir", conflicts_with_all = ["server", "servers_only"])]
+    pub prepare: bool,
+    /// Run only this simulated server, at --address, with what --prepare wrote into --dir; may be
+    /// given several times
+    #[arg(long, value_name = "NAME", requires = "dir", conflicts_with = "servers_only")]
+    pub server: Vec<String>,
     /// Also show the health checks
     #[arg(long)]
     pub show_probes: bool,
@@ -89,12 +98,19 @@ pub fn run(args: LabArgs, frontgate: impl FnOnce(&Path) -> i32) -> i32 {
 /// The simulated servers have threads of their own: Frontgate brings its runtime along, and
 /// neither is to starve the other.
 fn try_run(args: &LabArgs, frontgate: impl FnOnce(&Path) -> i32) -> Result<i32> {
+    if args.prepare {
+        return lab_server::prepare(args.dir.as_deref(), &args.domains).map(|()| 0);
+    }
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("lab")
         .enable_all()
         .build()
         .context("cannot start the lab's threads")?;
+    if !args.server.is_empty() {
+        lab_server::serve(&runtime, &args.options(), &args.server, args.show_probes)?;
+        return Ok(0);
+    }
     let lab = runtime.block_on(lab::start(args.options()))?;
     let text = introduction(lab.manifest(), args.servers_only);
     // A closed standard output is no reason to stop.
@@ -225,7 +241,7 @@ fn commands(manifest: &Manifest) -> Vec<String> {
 }
 
 /// Prints requests as they pass.
-async fn show(mut seen: Receiver<Seen>, probes: bool) {
+pub(super) async fn show(mut seen: Receiver<Seen>, probes: bool) {
     loop {
         let line = match seen.recv().await {
             Ok(seen) if !probes && seen.is_probe() => continue,
@@ -239,7 +255,7 @@ async fn show(mut seen: Receiver<Seen>, probes: bool) {
     }
 }
 
-async fn interrupted() -> Result<()> {
+pub(super) async fn interrupted() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         done = tokio::signal::ctrl_c() => done?,

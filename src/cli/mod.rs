@@ -7,10 +7,12 @@ mod explain;
 mod explained;
 mod healthcheck;
 pub mod lab;
+mod lab_server;
 mod order;
 mod reload;
 mod status;
 mod table;
+mod wait;
 
 use std::{
     io::{self, Write},

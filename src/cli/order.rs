@@ -1,17 +1,18 @@
 //! `frontgate drain`, `maintain` and `ready`: take a server out, or back.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use super::{
-    admin::{self, AdminArgs, Side},
+    admin::{self, AdminArgs},
     table::table,
+    wait::{Until, wait},
 };
-use crate::{
-    admin::{Ask, Done, OrderBody},
-    site::AdminAddress,
-};
+use crate::admin::{Ask, Done, OrderBody, Place};
 
 /// Which server, and why.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,10 @@ pub(super) struct OrderArgs {
     /// Why, for logs and colleagues
     #[arg(long, value_name = "TEXT")]
     why: Option<String>,
+    /// Then wait, at most so long (such as 10m): after `ready` until it takes clients, otherwise
+    /// until it has no request, pin and WebSocket left
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
     #[command(flatten)]
     admin: AdminArgs,
     /// For programs
@@ -30,7 +35,7 @@ pub(super) struct OrderArgs {
 }
 
 /// Gives the order `word` and tells what it changed. Exit code 0: done everywhere. 1: somewhere
-/// not.
+/// not, or `--wait` was in vain.
 pub(super) fn run(word: &str, args: &OrderArgs) -> i32 {
     let side = match args.admin.side() {
         Ok(side) => side,
@@ -41,8 +46,9 @@ pub(super) fn run(word: &str, args: &OrderArgs) -> i32 {
     };
     let body = OrderBody { server: args.server.clone(), who: who(), why: args.why.clone() };
     let body = serde_json::to_string(&body).unwrap_or_default();
-    let results: Vec<_> =
-        side.addresses.iter().map(|at| (at, give(word, &body, at, &side))).collect();
+    let path = format!("/api/v1/{word}");
+    let ask = Ask { method: "POST", path: &path, token: Some(&side.token), body: &body };
+    let results = admin::ask_each(&ask, &side.addresses, admin::SOON);
     let many = results.len() > 1;
     let text = if args.json { as_json(&results) } else { as_table(&results, many) };
     // A reader that went away wanted no more.
@@ -58,16 +64,20 @@ pub(super) fn run(word: &str, args: &OrderArgs) -> i32 {
             }
         }
     }
-    code
+    let Some(limit) = args.wait.filter(|_| code == 0) else { return code };
+    let until = if word == "ready" { Until::Open } else { Until::Idle };
+    match wait(until, &results, &side.token, limit) {
+        Ok(()) => 0,
+        Err(missing) => {
+            for what in missing {
+                complain(word, &format!("still not, after {limit:?}: {what}"));
+            }
+            1
+        }
+    }
 }
 
-type Given<'a> = (&'a AdminAddress, Result<Done, String>);
-
-fn give(word: &str, body: &str, at: &AdminAddress, side: &Side) -> Result<Done, String> {
-    let path = format!("/api/v1/{word}");
-    let ask = Ask { method: "POST", path: &path, token: Some(&side.token), body };
-    admin::ask(&ask, at, admin::SOON)
-}
+type Given<'a> = (&'a Place, Result<Done, String>);
 
 fn as_table(results: &[Given<'_>], many: bool) -> String {
     let done = results.iter().filter_map(|(at, result)| Some((at, result.as_ref().ok()?)));
@@ -148,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_table_tells_old_and_new() {
-        let at = AdminAddress::Unix("/run/a".into());
+        let at = Place::parse("unix:/run/a").unwrap();
         let one = as_table(&[(&at, Ok(done(State::Ready)))], false);
         assert_eq!(one, "FARM  SERVER  WAS    NOW\nowa   exch01  ready  drain\n");
         let both = [(&at, Ok(done(State::Drain))), (&at, Err("no".to_owned()))];
@@ -162,7 +172,7 @@ mod tests {
 
     #[test]
     fn json_has_an_entry_for_each_address() {
-        let at = AdminAddress::Unix("/run/a".into());
+        let at = Place::parse("unix:/run/a").unwrap();
         let both = [(&at, Ok(done(State::Ready))), (&at, Err("no".to_owned()))];
         let json: Value = serde_json::from_str(&as_json(&both)).unwrap();
         assert_eq!(json[0]["changed"][0]["from"], "ready");

@@ -12,9 +12,8 @@ use super::{
     order::{complain, who},
 };
 use crate::{
-    admin::{Ask, ReloadBody, ReloadResult, Reloaded},
+    admin::{Ask, Place, ReloadBody, ReloadResult, Reloaded},
     config::EXIT_CONFIG,
-    site::AdminAddress,
 };
 
 /// A reload looks up the names of new servers.
@@ -36,7 +35,7 @@ pub(super) struct ReloadArgs {
     json: bool,
 }
 
-type Told<'a> = (&'a AdminAddress, Result<Reloaded, String>);
+type Told<'a> = (&'a Place, Result<Reloaded, String>);
 
 /// Runs the command; the result is the exit code.
 pub(super) fn run(args: &ReloadArgs) -> i32 {
@@ -50,8 +49,7 @@ pub(super) fn run(args: &ReloadArgs) -> i32 {
     let body = ReloadBody { who: who(), why: args.why.clone() };
     let body = serde_json::to_string(&body).unwrap_or_default();
     let ask = Ask { method: "POST", path: "/api/v1/reload", token: Some(&side.token), body: &body };
-    let told: Vec<Told<'_>> =
-        side.addresses.iter().map(|at| (at, admin::ask(&ask, at, PATIENCE))).collect();
+    let told = admin::ask_each(&ask, &side.addresses, PATIENCE);
     let out = if args.json { as_json(&told) } else { as_text(&told) };
     // A reader that went away wanted no more.
     let _ = io::stdout().write_all(out.as_bytes());
@@ -143,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_worst_result_is_the_exit_code() {
-        let at = AdminAddress::Unix("/run/a".into());
+        let at = Place::parse("unix:/run/a").unwrap();
         let code = |results: Vec<Result<ReloadResult, String>>| {
             let told: Vec<Told<'_>> =
                 results.into_iter().map(|result| (&at, result.map(with))).collect();

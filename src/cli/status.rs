@@ -14,9 +14,9 @@ use super::{
     table::table,
 };
 use crate::{
-    admin::{Ask, ServerRow, Servers},
+    admin::{Ask, Place, ServerRow, Servers},
     farm::State,
-    site::{AdminAddress, Token},
+    site::Token,
 };
 
 /// Time between two looks of `--watch`.
@@ -38,7 +38,7 @@ pub(super) struct StatusArgs {
     json: bool,
 }
 
-type Told<'a> = (&'a AdminAddress, Result<Servers, String>);
+type Told<'a> = (&'a Place, Result<Servers, String>);
 
 /// Runs the command; the result is the exit code.
 pub(super) fn run(args: &StatusArgs) -> i32 {
@@ -63,7 +63,7 @@ pub(super) fn run(args: &StatusArgs) -> i32 {
 }
 
 /// Looks until Ctrl-C, or until nobody reads any more.
-async fn watch(args: &StatusArgs, addresses: &[AdminAddress], token: Option<&Token>) -> i32 {
+async fn watch(args: &StatusArgs, addresses: &[Place], token: Option<&Token>) -> i32 {
     let redraw = !args.json && io::stdout().is_terminal();
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     let mut ticks = tokio::time::interval(EVERY);
@@ -79,13 +79,12 @@ async fn watch(args: &StatusArgs, addresses: &[AdminAddress], token: Option<&Tok
 /// One look: its exit code; `None` if nobody reads it.
 fn look(
     args: &StatusArgs,
-    addresses: &[AdminAddress],
+    addresses: &[Place],
     token: Option<&Token>,
     redraw: bool,
 ) -> Option<i32> {
     let ask = Ask { method: "GET", path: "/api/v1/servers", token, body: "" };
-    let told: Vec<Told<'_>> =
-        addresses.iter().map(|at| (at, admin::ask(&ask, at, admin::SOON))).collect();
+    let told = admin::ask_each(&ask, addresses, admin::SOON);
     let now = SystemTime::now();
     let text = if args.json { as_json(&told) } else { as_text(&told, now) };
     // Home, the text, and away with what an earlier one left below.
@@ -261,7 +260,7 @@ mod tests {
                 row(json!({ "farm": "ews", "server": "exch02" })),
             ],
         };
-        let here = AdminAddress::Unix("/run/a".into());
+        let here = Place::parse("unix:/run/a").unwrap();
         let text = as_text(&[(&here, Ok(servers))], at("2026-01-01T00:00:00Z"));
         assert!(text.starts_with("FARM  SERVER  STATE"), "{text}");
         assert!(

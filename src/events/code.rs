@@ -102,6 +102,10 @@ codes! {
         "Frontgate serves.";
     STOPPING "stopping" Info "signal"
         "Frontgate was told to stop and lets running requests end.";
+    UPGRADE_FAILED "upgrade_failed" Warning "reason"
+        "The program that was to take over did not get ready; the one before goes on serving.";
+    UPGRADED "upgraded" Info "version was process listeners farms rules site"
+        "Frontgate has taken over the listening sockets of the process that served before.";
 }
 
 /// The reference page, in Markdown.

@@ -77,6 +77,11 @@ impl Health {
         self.votes.iter().all(|vote| vote.says == Says::Yes)
     }
 
+    /// Whether every probe has looked at least once.
+    pub(crate) fn looked_at(&self) -> bool {
+        self.votes.iter().skip(1).all(|vote| vote.trusted)
+    }
+
     /// Since when it is what it is.
     pub(crate) fn since(&self) -> SystemTime {
         self.since
@@ -177,6 +182,17 @@ mod tests {
             events.extend(event.map(|event| (second, event)));
         }
         (health, events)
+    }
+
+    #[test]
+    fn every_probe_has_to_look_once() {
+        let health = Health::new(false, 2, at(0));
+        assert!(!health.looked_at());
+        let (health, _) = health.observe(1, Ok(()), TWO_OF_THREE, at(1));
+        assert!(!health.looked_at());
+        let (health, _) = health.observe(2, refused(), TWO_OF_THREE, at(1));
+        assert!(health.looked_at());
+        assert!(Health::new(false, 0, at(0)).looked_at(), "there is nobody to look");
     }
 
     #[test]

@@ -246,6 +246,13 @@ impl Server {
         self.addresses.wait_for_lookup().await;
     }
 
+    /// Whether every probe has looked at it once. A server without an address is not looked at,
+    /// and gets no traffic either.
+    pub fn looked_at(&self) -> bool {
+        let health = self.health();
+        !health.available() || health.looked_at()
+    }
+
     /// Whether its name is being looked up for the first time.
     pub(super) fn is_looked_up_first(&self) -> bool {
         self.addresses.is_pending()

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora::{Error, ErrorType, Result, proxy::Session};
 
 use super::{Ctx, place, respond, rule};
@@ -61,7 +61,8 @@ pub(super) async fn admit(session: &mut Session, ctx: &mut Ctx) -> Result<bool> 
         },
         Err(answer) => answer,
     };
-    if lost_ground(ctx) {
+    let stops = ctx.connection.as_ref().is_some_and(|c| c.ends_with(StatusCode::OK));
+    if stops || lost_ground(ctx) {
         session.set_keepalive(None);
     }
     match answer {

@@ -98,7 +98,7 @@ pub(super) fn to_client(session: &mut Session, response: &mut ResponseHeader, ct
             session.set_keepalive(None);
         }
     }
-    if ctx.close || ctx.connection.as_ref().is_some_and(|c| *c.stopping.borrow()) {
+    if ctx.close || ctx.connection.as_ref().is_some_and(|c| c.ends_with(response.status)) {
         session.set_keepalive(None);
     }
     let Some(farm) = &ctx.farm else { return };

@@ -31,6 +31,11 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// What [`Self::cert_pem`] and [`Self::key_pem`] made.
+    pub(super) fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self> {
+        Ok(Self { cert: X509::from_pem(cert)?, key: PKey::private_key_from_pem(key)? })
+    }
+
     pub(super) fn cert_pem(&self) -> Result<Vec<u8>> {
         Ok(self.cert.to_pem()?)
     }
@@ -142,6 +147,10 @@ mod tests {
             assert!(leaf.cert.check_host(name).unwrap(), "{name}");
         }
         assert!(!leaf.cert.check_host("meet.contoso.com").unwrap());
+        let (cert, key) = (leaf.cert_pem().unwrap(), leaf.key_pem().unwrap());
+        let read = Identity::from_pem(&cert, &key).unwrap();
+        assert_eq!(read.cert.to_der().unwrap(), leaf.cert.to_der().unwrap());
+        assert!(read.key.public_eq(&leaf.key));
     }
 
     #[test]

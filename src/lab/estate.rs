@@ -131,6 +131,7 @@ impl Estate {
                 server("fe01", 2, Role::FrontEnd(0)),
                 server("fe02", 3, Role::FrontEnd(0)),
                 server("fe03", 4, Role::FrontEnd(1)),
+                server("fe04", 8, Role::FrontEnd(1)),
                 server("owas01", 5, Role::OfficeWebApps),
                 server("exch01", 6, Role::Exchange),
                 server("exch02", 7, Role::Exchange),
@@ -260,7 +261,8 @@ mod tests {
     #[test]
     fn windows_knows_the_domain_by_a_short_name() {
         let estate = estate(&["a-very-long-company-name.com"]);
-        let names = estate.windows_names(&estate.servers[4]);
+        let exchange = estate.servers.iter().find(|server| server.name == "exch01").unwrap();
+        let names = estate.windows_names(exchange);
         assert_eq!(names.netbios_domain, "A-VERY-LONG-COM");
         assert_eq!(names.netbios_computer, "EXCH01");
         assert_eq!(names.dns_computer, "exch01.a-very-long-company-name.local");

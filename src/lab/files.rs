@@ -33,6 +33,8 @@ pub const USERS: &str = "users.txt";
 /// Frontgate's access log; in a directory of its own, because that of the configuration is
 /// watched for changes.
 pub const ACCESS_LOG: &str = "log/access.log";
+/// A token for the admin sides of Frontgates before servers that run apart. Written last.
+pub const ADMIN_TOKEN: &str = "admin.token";
 const LOG_DIRECTORY: &str = "log";
 
 /// Everything a test needs to find its way: `lab.json`.

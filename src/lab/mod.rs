@@ -22,6 +22,7 @@ mod options;
 mod pages;
 mod ports;
 mod seen;
+mod separate;
 mod server;
 mod servers;
 mod sites;
@@ -55,6 +56,7 @@ pub use self::{
     options::Options,
     ports::Ports,
     seen::{Outcome, Seen},
+    separate::{Separate, prepare, start_only},
 };
 
 /// A running lab. Everything stops when it is dropped; [`Lab::shutdown`] waits for it.
@@ -87,7 +89,14 @@ pub async fn start(options: Options) -> Result<Lab> {
     let users = Arc::new(read_users(&directory)?);
 
     let (seen, _) = broadcast::channel(4096);
-    let mut simulated = servers::simulate(&options, &estate, &identities, &seen, &users)?;
+    let mut simulated = servers::simulate(
+        &options,
+        &estate,
+        &identities.servers,
+        Default::default(),
+        &seen,
+        &users,
+    )?;
     for server in &mut simulated {
         server.start().await?;
     }

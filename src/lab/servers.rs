@@ -14,7 +14,6 @@ use crate::{
         context::Context,
         estate::{Estate, Role, Server, SiteKind},
         files::{ServerEntry, Sockets},
-        identities::Identities,
         ports,
         seen::Seen,
         server::{Simulated, Socket},
@@ -74,16 +73,16 @@ fn find<'a>(list: &'a mut [Simulated], name: &str) -> Result<&'a mut Simulated> 
     }
 }
 
-/// The servers of the estate, not started yet.
+/// The servers of the estate, not started yet, with their identities in the same order.
 pub(super) fn simulate(
     options: &Options,
     estate: &Arc<Estate>,
-    identities: &Identities,
+    identities: &[Identity],
+    pools: [Arc<ucwa::Applications>; 2],
     seen: &broadcast::Sender<Seen>,
     users: &Arc<Users>,
 ) -> Result<Vec<Simulated>> {
     let internal = ports::internal(options, estate);
-    let pools: [Arc<ucwa::Applications>; 2] = Default::default();
     let connections = Arc::default();
     let simulate = |(server, identity): (&Server, &Identity)| {
         let overloaded = Arc::default();
@@ -109,7 +108,7 @@ pub(super) fn simulate(
         let planned = ports::of_server(server, options.front_end, internal);
         Simulated::new(planned.into_iter().map(socket).collect(), identity)
     };
-    estate.servers.iter().zip(&identities.servers).map(simulate).collect()
+    estate.servers.iter().zip(identities).map(simulate).collect()
 }
 
 pub(super) fn entry(estate: &Estate, simulated: &Simulated) -> Option<ServerEntry> {

@@ -3,6 +3,9 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
+    io::ErrorKind,
+    path::PathBuf,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +30,8 @@ pub(super) struct Applications {
     /// Application by id; what ends its pending GET, once there was one.
     pending: Mutex<HashMap<String, Option<oneshot::Sender<PollEnd>>>>,
     created: AtomicU64,
+    /// Where they are when the Front Ends of the pool are processes apart: a file each.
+    shared: Option<PathBuf>,
 }
 
 /// Why a pending GET ends before its time.
@@ -57,16 +62,39 @@ pub(super) enum Ucwa {
 }
 
 impl Applications {
+    /// Those of a pool whose Front Ends are processes apart.
+    pub(super) fn shared(dir: PathBuf) -> Self {
+        Self { shared: Some(dir), ..Self::default() }
+    }
+
     fn create(&self) -> String {
-        let id = (101_000_000 + self.created.fetch_add(1, Ordering::Relaxed)).to_string();
-        self.lock().insert(id.clone(), None);
-        id
+        loop {
+            let id = (101_000_000 + self.created.fetch_add(1, Ordering::Relaxed)).to_string();
+            if let Some(dir) = &self.shared {
+                match std::fs::create_dir_all(dir).and_then(|()| File::create_new(dir.join(&id))) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                    Err(error) => log::warn!("lab: {}: {error}", dir.join(&id).display()),
+                    Ok(_) => {}
+                }
+            }
+            self.lock().insert(id.clone(), None);
+            return id;
+        }
+    }
+
+    /// The file of an application, if it is a file. Nothing but digits reaches the file system.
+    fn file(&self, id: &str) -> Option<PathBuf> {
+        let name = id.bytes().all(|b| b.is_ascii_digit()).then_some(id)?;
+        Some(self.shared.as_ref()?.join(name)).filter(|file| file.is_file())
     }
 
     /// A new pending GET on `id`; ends the one before. `None` when there is no such application.
     fn hold(&self, id: &str) -> Option<oneshot::Receiver<PollEnd>> {
         let (sender, receiver) = oneshot::channel();
-        let before = self.lock().get_mut(id)?.replace(sender);
+        if !self.exists(id) {
+            return None;
+        }
+        let before = self.lock().entry(id.to_owned()).or_default().replace(sender);
         if let Some(before) = before {
             // A failed send means that the poll before had ended already.
             let _ = before.send(PollEnd::Replaced);
@@ -75,15 +103,22 @@ impl Applications {
     }
 
     fn delete(&self, id: &str) -> bool {
-        let Some(pending) = self.lock().remove(id) else { return false };
-        if let Some(pending) = pending {
+        let existed = self.exists(id);
+        if let Some(file) = self.file(id) {
+            // Another Front End may have been faster.
+            let _ = std::fs::remove_file(file);
+        }
+        if let Some(Some(pending)) = self.lock().remove(id) {
             let _ = pending.send(PollEnd::Deleted);
         }
-        true
+        existed
     }
 
     fn exists(&self, id: &str) -> bool {
-        self.lock().contains_key(id)
+        match self.shared {
+            Some(_) => self.file(id).is_some(),
+            None => self.lock().contains_key(id),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<oneshot::Sender<PollEnd>>>> {
@@ -280,5 +315,20 @@ mod tests {
         let context = context("fe01", SiteKind::External, true);
         context.overloaded.store(true, Ordering::Relaxed);
         assert_eq!(status(ask(&context, "POST", "/ucwa/oauth/v1/applications")), 503);
+    }
+
+    #[test]
+    fn front_ends_apart_know_each_others_applications() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = [(); 2].map(|()| Applications::shared(dir.path().join("pool")));
+        let first = one.create();
+        let second = two.create();
+        assert_ne!(first, second);
+        assert!(one.exists(&second) && two.exists(&first));
+        assert!(two.hold(&first).is_some());
+        assert!(one.delete(&second) && !two.exists(&second) && !two.delete(&second));
+        // Also those of a Front End that was started anew; and nothing that is no application.
+        assert!(Applications::shared(dir.path().join("pool")).exists(&first));
+        assert!(!one.exists("../pool") && !one.exists("") && two.hold("7").is_none());
     }
 }

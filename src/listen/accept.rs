@@ -6,7 +6,7 @@ use std::{
         ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted},
     },
     net::{SocketAddr, TcpListener as StdListener},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,6 @@ use log::{debug, warn};
 use pingora::{
     protocols::{ALPN, Ssl, Stream},
     proxy::{HttpProxy, ProxyHttp},
-    server::ShutdownWatch,
 };
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use tokio::{
@@ -26,7 +25,8 @@ use tokio::{
 };
 
 use super::{
-    Admitted, Connection, Connections, Ends, PerListener, Refusal, Settings, View, http1, http2,
+    Admitted, Connection, Connections, Ends, PerListener, Refusal, Settings, Sockets, Stopping,
+    View, http1, http2,
     proxied::{self, Unserved},
     socket::Socket,
     tls::{self, Facts},
@@ -66,15 +66,21 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds a listener; to be called in the runtime.
+    /// Binds a listener, or takes its socket from `sockets`; to be called in the runtime.
     ///
     /// # Errors
     /// As for [`bind`]; or the runtime cannot take the socket.
-    pub fn new(listener: Arc<Listener>) -> io::Result<Self> {
-        let tcp = TcpListener::from_std(bind(listener.address)?)?;
+    pub fn new(listener: Arc<Listener>, sockets: &mut Sockets) -> io::Result<Self> {
+        let role = role(&listener);
+        let tcp = TcpListener::from_std(sockets.tcp(&role, listener.address)?)?;
         let address = tcp.local_addr()?;
         Ok(Self { listener, tcp, address })
     }
+}
+
+/// What a listener's socket is for, told to the process that takes it over.
+fn role(listener: &Listener) -> String {
+    format!("listener {}", listener.name)
 }
 
 /// A listener that accepts; stops when dropped or told to.
@@ -83,9 +89,16 @@ pub struct Running {
     pub bound: SocketAddr,
     /// As configured when it was bound.
     pub listener: Arc<Listener>,
+    socket: Arc<TcpListener>,
     stop: watch::Sender<bool>,
+    /// Also for clients that ask for nothing at the moment.
+    at_once: Option<watch::Sender<bool>>,
     accepting: Option<JoinHandle<()>>,
 }
+
+/// Clients that were accepted before a hand-over and ask for nothing at the moment: each may, once
+/// more. When this is dropped, nothing is owed to them.
+pub struct Owed(#[allow(dead_code, reason = "kept for its end")] watch::Sender<bool>);
 
 impl Running {
     /// Stops accepting and returns once the address is free. Idle connections close, running
@@ -96,11 +109,30 @@ impl Running {
             let _ = accepting.await;
         }
     }
+
+    /// The same, after another process was given the socket: who connects from now on reaches
+    /// that one, and who connected before is served here.
+    pub async fn hand_over(mut self) -> Option<Owed> {
+        let owed = self.at_once.take().map(Owed);
+        self.close().await;
+        owed
+    }
+
+    /// A copy of its socket, and what that is for.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn socket(&self) -> io::Result<(String, OwnedFd)> {
+        Ok((role(&self.listener), self.socket.as_fd().try_clone_to_owned()?))
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.stop.send(true);
+        if let Some(at_once) = &self.at_once {
+            let _ = at_once.send(true);
+        }
     }
 }
 
@@ -117,10 +149,14 @@ where
 {
     let Bound { listener, tcp, address: bound } = bound;
     let (stop, shutdown) = watch::channel(false);
+    let (at_once, gone) = watch::channel(false);
+    let socket = Arc::new(tcp);
     let counted = connections.listener(&listener.name);
-    let door = Door { listener: listener.clone(), proxy, view, connections, counted, shutdown };
-    let accepting = Some(tokio::spawn(async move { door.accept_all(tcp).await }));
-    Running { bound, listener, stop, accepting }
+    let stopping = Stopping { shutdown, at_once: gone };
+    let door = Door { listener: listener.clone(), proxy, view, connections, counted, stopping };
+    let tcp = socket.clone();
+    let accepting = Some(tokio::spawn(async move { door.accept_all(&tcp).await }));
+    Running { bound, listener, socket, stop, at_once: Some(at_once), accepting }
 }
 
 /// Everything one accept loop needs.
@@ -130,7 +166,7 @@ struct Door<SV> {
     view: Arc<dyn View>,
     connections: Arc<Connections>,
     counted: Arc<PerListener>,
-    shutdown: ShutdownWatch,
+    stopping: Stopping,
 }
 
 impl<SV> Door<SV>
@@ -138,11 +174,11 @@ where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
 {
-    async fn accept_all(mut self, tcp: TcpListener) {
+    async fn accept_all(mut self, tcp: &TcpListener) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = self.shutdown.wait_for(|stop| *stop) => return,
+                _ = self.stopping.shutdown.wait_for(|stop| *stop) => return,
                 accepted = tcp.accept() => accepted,
             };
             match accepted {
@@ -169,10 +205,10 @@ where
             return self.connections.tell_refusals(&self.listener.name, client);
         };
         let admitted = admitted.at(&self.counted);
-        let (proxy, view, shutdown) =
-            (self.proxy.clone(), self.view.clone(), self.shutdown.clone());
+        let (proxy, view, stopping) =
+            (self.proxy.clone(), self.view.clone(), self.stopping.clone());
         tokio::spawn(async move {
-            serve(tcp, client, &settings, &proxy, &view, shutdown, admitted).await;
+            serve(tcp, client, &settings, &proxy, &view, stopping, admitted).await;
         });
     }
 }
@@ -183,7 +219,7 @@ async fn serve<SV>(
     settings: &Settings,
     proxy: &Arc<HttpProxy<SV>>,
     view: &Arc<dyn View>,
-    shutdown: ShutdownWatch,
+    mut stopping: Stopping,
     mut admitted: Admitted,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
@@ -195,15 +231,15 @@ async fn serve<SV>(
     let Ok(local) = tcp.local_addr() else { return };
     let fd = tcp.as_raw_fd();
     let listener = settings.listener.clone();
-    let mut stopping = shutdown.clone();
     let ends = Ends { client: peer, local, sender: None, tls: false };
-    let opened = proxied::open(&mut tcp, ends, settings, &mut admitted, &mut stopping).await;
+    let opened = proxied::open(&mut tcp, ends, settings, &mut admitted, &mut stopping.at_once);
+    let opened = opened.await;
     let (ends, read) = match opened {
         Ok(opened) => opened,
         Err(Unserved::Silently) => return,
         Err(Unserved::TooMany(client)) => return admitted.told_refused(&listener.name, client),
         Err(Unserved::Refused(reason, started)) => {
-            let connection = Connection::new(listener, ends, None, shutdown, admitted, fd);
+            let connection = Connection::new(listener, ends, None, stopping, admitted, fd);
             let (connection, head) = (&connection, &b""[..]);
             return view.refused(&Refusal { connection, started, head, reason, sent: 0 });
         }
@@ -211,19 +247,19 @@ async fn serve<SV>(
     let client = ends.client;
     let socket = Socket::new(tcp, client, read);
     let Some(acceptor) = &settings.acceptor else {
-        let connection = Connection::new(listener, ends, None, stopping, admitted, fd);
+        let connection = Connection::new(listener, ends, None, stopping.clone(), admitted, fd);
         let connection = Arc::new(connection);
-        return http1::serve(Box::new(socket), connection, proxy, &**view, shutdown).await;
+        return http1::serve(Box::new(socket), connection, proxy, &**view, stopping).await;
     };
     let deadline = settings.site_limits.tls_handshake;
     let name = listener.name.clone();
-    let facts = Facts::new(listener, ends, shutdown.clone(), admitted, fd);
+    let facts = Facts::new(listener, ends, stopping.clone(), admitted, fd);
     let handshake = tls::handshake(acceptor, socket, facts);
     let shaken = tokio::select! {
         biased;
         shaken = timeout(deadline, handshake) => shaken,
         // Nothing is owed yet to who has not finished the handshake.
-        _ = stopping.wait_for(|stop| *stop) => return,
+        _ = stopping.at_once.wait_for(|stop| *stop) => return,
     };
     let (stream, connection) = match shaken {
         Ok(Ok(done)) => done,
@@ -233,9 +269,9 @@ async fn serve<SV>(
     let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
     let stream: Stream = Box::new(stream);
     if h2 {
-        http2::serve(stream, &connection, proxy, view, settings, shutdown).await;
+        http2::serve(stream, &connection, proxy, view, settings, stopping).await;
     } else {
-        http1::serve(stream, connection, proxy, &**view, shutdown).await;
+        http1::serve(stream, connection, proxy, &**view, stopping).await;
     }
 }
 
@@ -247,13 +283,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_bound_and_never_accepts_gives_its_address_back() {
         let bound = |address| {
-            Bound::new(Arc::new(Listener {
+            let listener = Listener {
                 name: "a".into(),
                 address,
                 public_port: 80,
                 tls: None,
                 proxy_protocol: None,
-            }))
+            };
+            Bound::new(Arc::new(listener), &mut Sockets::default())
         };
         let first = bound(([127, 0, 0, 1], 0).into()).unwrap();
         let address = first.address;

@@ -10,13 +10,11 @@ use std::{
     },
 };
 
-use http::HeaderValue;
-use pingora::server::ShutdownWatch;
+use http::{HeaderValue, StatusCode};
 
-use super::{Admitted, Arr, Handle};
-use crate::site::{Certificate, Listener};
-
+use super::{Admitted, Arr, Handle, Stopping};
 use crate::lock::lock;
+use crate::site::{Certificate, Listener};
 
 /// One client connection, shared by everything that serves it.
 #[derive(Debug)]
@@ -44,10 +42,10 @@ pub struct Connection {
     pub upgraded: AtomicBool,
     /// The framing of a request body broke while it was read.
     pub framing_broken: AtomicBool,
-    /// Turns true when the listener stops: answers then carry `Connection: close`.
-    pub stopping: ShutdownWatch,
+    /// How it learns that its listener stops: answers then carry `Connection: close`.
+    pub stopping: Stopping,
     /// Counts it while anything still holds on to it.
-    _admitted: Admitted,
+    admitted: Admitted,
     /// What `pin` keeps for it; let go as soon as the client has left.
     pub kept: Mutex<Option<Box<dyn Any + Send>>>,
     /// Its socket, while the connection is served.
@@ -103,7 +101,7 @@ impl Connection {
         listener: Arc<Listener>,
         ends: Ends,
         tls: Option<ConnectionTls>,
-        stopping: ShutdownWatch,
+        stopping: Stopping,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {
@@ -126,7 +124,7 @@ impl Connection {
             https: tls_before || tls.is_some(),
             tls,
             stopping,
-            _admitted: admitted,
+            admitted,
             kept: Mutex::default(),
             fd,
             upgraded: AtomicBool::new(false),
@@ -140,6 +138,20 @@ impl Connection {
     /// What servers are told in the style of ARR.
     pub fn arr(&self) -> &Arr {
         self.arr.get_or_init(|| Arr::new(self.client, self.tls.as_ref()))
+    }
+
+    /// Whether an answer with this status is the last one, because the listener stops, or
+    /// Frontgate is about to.
+    ///
+    /// COMPAT: after a hand-over a sign-in that has begun is brought to its end: its next step has
+    /// to come on the same connection, and Outlook would ask for the password otherwise.
+    /// Test: a_sign_in_that_has_begun_ends_where_it_began
+    pub fn ends_with(&self, status: StatusCode) -> bool {
+        let signs_in = status == StatusCode::UNAUTHORIZED && self.pinned.load(Ordering::Relaxed);
+        if signs_in {
+            return *self.stopping.at_once.borrow();
+        }
+        *self.stopping.shutdown.borrow() || self.admitted.leaving()
     }
 
     /// The client has left: nothing of it may go on.

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,6 +22,8 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub struct Connections {
     total: AtomicUsize,
+    /// Frontgate is about to stop.
+    leaving: AtomicBool,
     shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
     hasher: RandomState,
     /// Told whenever a connection ends.
@@ -37,6 +39,7 @@ impl Default for Connections {
     fn default() -> Self {
         Self {
             total: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             ended: Notify::new(),
@@ -51,6 +54,12 @@ impl Connections {
     /// Open connections.
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// Frontgate is about to stop: from here on, answers end their HTTP/1 connections, so that
+    /// clients are elsewhere when the listeners close.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Counts one more from `source`, unless a limit is reached.
@@ -86,7 +95,7 @@ impl Connections {
         })
     }
 
-    fn leave(&self, source: IpAddr) {
+    fn part(&self, source: IpAddr) {
         self.with(source, |map| {
             if let Some(count) = map.get_mut(&source) {
                 *count -= 1;
@@ -153,6 +162,11 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// Whether Frontgate is about to stop.
+    pub fn leaving(&self) -> bool {
+        self.all.leaving.load(Ordering::Relaxed)
+    }
+
     /// Counts it for its listener as well.
     pub fn at(mut self, listener: &Arc<PerListener>) -> Self {
         listener.open.fetch_add(1, Ordering::Relaxed);
@@ -173,7 +187,7 @@ impl Admitted {
             return false;
         }
         let before = std::mem::replace(&mut self.source, source);
-        self.all.leave(before);
+        self.all.part(before);
         true
     }
 }
@@ -199,7 +213,7 @@ impl PerListener {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.all.leave(self.source);
+        self.all.part(self.source);
         if let Some(listener) = &self.listener {
             listener.open.fetch_sub(1, Ordering::Relaxed);
         }

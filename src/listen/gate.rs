@@ -333,7 +333,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        listen::{Connections, Ends},
+        listen::{Connections, Ends, Stopping},
         site::Listener,
     };
 
@@ -348,7 +348,8 @@ mod tests {
         };
         let all = Arc::new(Connections::default());
         let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
-        let (_, stopping) = tokio::sync::watch::channel(false);
+        let (_, stop) = tokio::sync::watch::channel(false);
+        let stopping = Stopping { shutdown: stop.clone(), at_once: stop };
         let listener = Arc::new(listener);
         let ends = Ends { client: address, local: address, sender: None, tls: false };
         Arc::new(Connection::new(listener, ends, None, stopping, admitted, -1))

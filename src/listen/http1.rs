@@ -18,7 +18,7 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Connection, Settings, View, gate::Gate};
+use super::{Connection, Settings, Stopping, View, gate::Gate};
 use crate::{
     guard::{BodyEnd, Framing, Head, find_end, inspect, origin_form},
     reason::{self, Reason},
@@ -66,17 +66,19 @@ pub(super) async fn serve<SV>(
     connection: Arc<Connection>,
     proxy: &Arc<HttpProxy<SV>>,
     view: &dyn View,
-    mut shutdown: ShutdownWatch,
+    stopping: Stopping,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
 {
     let mut gate = Box::new(Gate::new(stream, connection.clone()));
+    // `forward` says with each answer whether it is the last one.
+    let mut at_once = stopping.at_once;
     let mut first = true;
     loop {
         let Some(settings) = view.settings(&connection.listener) else { return };
         let mut started = Instant::now();
-        let next = read_head(&mut gate, &settings, first, &mut started, &mut shutdown).await;
+        let next = read_head(&mut gate, &settings, first, &mut started, &mut at_once).await;
         first = false;
         let (bytes, head) = match next {
             Next::Request(bytes, head) => (bytes, head),
@@ -98,7 +100,7 @@ pub(super) async fn serve<SV>(
         session.set_pipelined_prefix(bytes);
         let arrival = Arrival { connection: connection.clone(), started };
         session.set_connection_user_context(Some(Box::new(arrival)));
-        let Some(reused) = proxy.process_new_http(session, &shutdown).await else { return };
+        let Some(reused) = proxy.process_new_http(session, &at_once).await else { return };
         let (stream, _) = reused.consume();
         let Ok(same) = stream.into_any().downcast::<Gate>() else { return };
         // SECURITY: what is left of a body is no header. Test: an_unread_body_is_no_request

@@ -20,12 +20,11 @@ use pingora::{
         },
     },
     proxy::{HttpProxy, ProxyHttp},
-    server::ShutdownWatch,
 };
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    Connection, Refusal, Settings, View, body,
+    Connection, Refusal, Settings, Stopping, View, body,
     gate::{Gate, Pulse},
 };
 use crate::reason::BAD_HEADER;
@@ -46,12 +45,13 @@ pub(super) async fn serve<SV>(
     proxy: &Arc<HttpProxy<SV>>,
     view: &Arc<dyn View>,
     settings: &Settings,
-    mut shutdown: ShutdownWatch,
+    stopping: Stopping,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync,
 {
     let limits = &settings.site_limits;
+    let Stopping { mut shutdown, mut at_once } = stopping;
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),
@@ -72,7 +72,7 @@ pub(super) async fn serve<SV>(
             Ok(Ok(http2)) => http2,
             _ => return,
         },
-        _ = shutdown.wait_for(|stop| *stop) => return,
+        _ = at_once.wait_for(|stop| *stop) => return,
     };
     let streams = Arc::new(Streams::default());
     let (mut malformed, mut stopping) = (0, false);

@@ -14,13 +14,14 @@ mod gate;
 mod handle;
 mod http1;
 mod http2;
+mod inherited;
 mod proxied;
 mod socket;
 mod tls;
 
 use std::sync::Arc;
 
-pub use accept::{Bound, Running, bind, start};
+pub use accept::{Bound, Owed, Running, bind, start};
 pub use arr::Arr;
 use boring::ssl::SslAcceptor;
 pub use certificates::Certificates;
@@ -28,6 +29,8 @@ pub use connection::{Connection, ConnectionTls, Ends};
 pub use count::{Admitted, Connections, PerListener};
 pub use handle::Handle;
 pub use http1::{Arrival, Refusal};
+pub use inherited::Sockets;
+use pingora::server::ShutdownWatch;
 pub use tls::acceptor;
 
 use crate::{
@@ -45,6 +48,16 @@ pub trait View: Send + Sync {
     fn http2_allowed(&self, sni: &str) -> bool;
     /// A request ended before it became one.
     fn refused(&self, refusal: &Refusal<'_>);
+}
+
+/// How a connection learns that its listener stops.
+#[derive(Clone, Debug)]
+pub struct Stopping {
+    /// Its next answer is the last one.
+    pub shutdown: ShutdownWatch,
+    /// Nor is a request waited for. A hand-over does without: all is well then, so nobody's request
+    /// shall meet the end of an idle connection.
+    pub at_once: ShutdownWatch,
 }
 
 /// A listener of the current site, ready for use.

@@ -19,11 +19,12 @@ use pingora::{
     Error, ErrorType,
     listeners::TlsAccept,
     protocols::tls::{SslStream, TlsRef, server::handshake_with_callback},
-    server::ShutdownWatch,
     tls::ext,
 };
 
-use super::{Admitted, Connection, Ends, View, connection::ConnectionTls, socket::Socket};
+use super::{
+    Admitted, Connection, Ends, Stopping, View, connection::ConnectionTls, socket::Socket,
+};
 use crate::site::{Certificate, Listener, ListenerTls, TlsVersion};
 
 use crate::lock::lock;
@@ -82,7 +83,7 @@ pub(super) async fn handshake(
 pub(super) struct Facts {
     listener: Arc<Listener>,
     ends: Ends,
-    stopping: ShutdownWatch,
+    stopping: Stopping,
     admitted: Mutex<Option<Admitted>>,
     fd: RawFd,
     connection: OnceLock<Arc<Connection>>,
@@ -92,7 +93,7 @@ impl Facts {
     pub(super) fn new(
         listener: Arc<Listener>,
         ends: Ends,
-        stopping: ShutdownWatch,
+        stopping: Stopping,
         admitted: Admitted,
         fd: RawFd,
     ) -> Self {

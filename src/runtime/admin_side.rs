@@ -1,18 +1,19 @@
 //! The admin side's listeners, across reloads.
 
-use std::sync::Arc;
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use anyhow::Context as _;
 use log::warn;
 use tokio::sync::Mutex;
 
 use crate::{
-    admin::{self, Context, Running},
+    admin::{self, Context, Doors, Running},
     events::{Events, News, code},
+    listen::Sockets,
     site::Admin,
 };
 
-/// The listeners of the admin side; none while it is lost.
+/// The listeners of the admin side; none while it is lost, or before it is opened.
 pub(super) struct AdminSide {
     running: Arc<Mutex<Vec<Running>>>,
     context: Arc<Context>,
@@ -20,14 +21,40 @@ pub(super) struct AdminSide {
 }
 
 impl AdminSide {
-    /// Opens it. Fails when an address cannot be bound.
-    pub(super) fn start(
+    /// Binds it, or takes its sockets. Fails when an address cannot be bound.
+    pub(super) fn bind(
         admin: &Admin,
         context: &Arc<Context>,
         events: &Events,
-    ) -> anyhow::Result<Self> {
-        let running = Arc::new(Mutex::new(admin::start(admin, context)?));
-        Ok(Self { running, context: context.clone(), events: events.clone() })
+        sockets: &mut Sockets,
+    ) -> anyhow::Result<(Self, Doors)> {
+        let doors = admin::bind(admin, context, sockets)?;
+        let running = Arc::default();
+        Ok((Self { running, context: context.clone(), events: events.clone() }, doors))
+    }
+
+    /// Begins to answer.
+    pub(super) async fn open(&self, doors: Doors) {
+        *self.running.lock().await = doors.open();
+    }
+
+    /// Copies of its sockets, and what each is for.
+    pub(super) async fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.running.lock().await.iter().map(Running::socket).collect()
+    }
+
+    /// Leaves the sockets to another process. Returns what resolves once everybody who was
+    /// accepted before has an answer.
+    pub(super) async fn hand_over(&self) -> impl Future<Output = ()> + use<> {
+        let mut last = Vec::new();
+        for running in self.running.lock().await.drain(..) {
+            last.push(running.hand_over().await);
+        }
+        async move {
+            for answered in last {
+                answered.await;
+            }
+        }
     }
 
     /// Moves it to where a new site wants it; where that fails, it is where it was. One that was lost
@@ -106,19 +133,22 @@ mod tests {
         Admin { hosts, token, ..testing::admin(listen) }
     }
 
-    fn side(admin: &Admin) -> (AdminSide, Events) {
+    async fn side(admin: &Admin) -> (AdminSide, Events) {
         let (store, _) = Store::open(Path::new("/dev/null/none"));
         let ready = Arc::new(AtomicBool::new(true));
         let (farms, events) = (Arc::new(Farms::default()), Events::default());
         let context = Arc::new(Context::new(ready, farms, Arc::new(store), events.clone()));
-        (AdminSide::start(admin, &context, &events).unwrap(), events)
+        let sockets = &mut Sockets::default();
+        let (side, doors) = AdminSide::bind(admin, &context, &events, sockets).unwrap();
+        side.open(doors).await;
+        (side, events)
     }
 
     #[tokio::test]
     async fn a_change_given_up_in_the_middle_leaves_nobody_without_answer() {
         let listen = || AdminAddress::Tcp(([127, 0, 0, 1], 0).into());
         let (old, new) = (admin(listen(), &[]), admin(listen(), &["admin.contoso.com"]));
-        let (side, _events) = side(&old);
+        let (side, _events) = side(&old).await;
         // It begins, and is dropped where it waits for the first time.
         let mut change = Box::pin(side.change(&old, &new));
         assert!(change.as_mut().poll(&mut Task::from_waker(Waker::noop())).is_pending());
@@ -135,7 +165,7 @@ mod tests {
         let at = |name: &str| AdminAddress::Unix(inside.join(name));
         let (old, new) = (admin(at("old"), &[]), admin(at("new"), &[]));
         std::fs::create_dir(&inside).unwrap();
-        let (side, events) = side(&old);
+        let (side, events) = side(&old).await;
         std::fs::remove_dir_all(&inside).unwrap();
         assert!(side.change(&old, &new).await.is_err());
         assert_eq!((side.runs().await, events.latest(9).len()), (false, 1), "lost");

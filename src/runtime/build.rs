@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use boring::ssl::SslAcceptor;
 use pingora::{apps::HttpServerOptions, proxy::HttpProxy, server::configuration::ServerConf};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::fixed::Fixed;
 use crate::{
@@ -107,6 +107,18 @@ impl Builder {
         }
         let (pins, routes) = (self.pins.clone(), self.metrics.traffic.follow(&site));
         Live { table, farms, certificates, pins, settings, routes, site }
+    }
+
+    /// Waits, but not for long, until every server that would get traffic was probed once: what
+    /// another process knew of them is not known here.
+    pub(super) async fn looked_at(&self, current: &Current) {
+        let live = current.load();
+        let all = async {
+            while !live.farms.iter().flat_map(|farm| farm.servers()).all(|s| s.looked_at()) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = timeout(LOOKUPS, all).await;
     }
 
     fn settings(&self, site: &Site, listener: &Arc<Listener>) -> anyhow::Result<Settings> {

@@ -17,13 +17,15 @@ use super::{
     certificates::Certificates,
     fixed::Fixed,
     listeners::{Listeners, bind},
+    manager::Manager,
+    take_over::Predecessor,
 };
 use crate::{
     admin, config,
     events::{Delivery, Events, News, code},
     farm::{Farms, Orders},
     forward::{Current, Live},
-    listen::{Bound, Connections},
+    listen::{Bound, Connections, Sockets},
     observe::AccessLog,
     site::{Listener, Site},
     store::Store,
@@ -51,13 +53,31 @@ pub(super) struct Instance {
     pub(super) admin: AdminSide,
     /// What only a restart changes, as it runs.
     pub(super) fixed: Fixed,
+    pub(super) manager: Arc<Manager>,
+    /// It watches until it has ended.
+    predecessor: Option<Predecessor>,
+}
+
+/// What is there before a Frontgate starts.
+#[derive(Default)]
+pub(super) struct Before {
+    /// Sockets that need not be bound.
+    pub(super) sockets: Sockets,
+    /// The Frontgate that serves until this one is ready.
+    pub(super) predecessor: Option<Predecessor>,
 }
 
 impl Instance {
     /// Binds every listener and starts to serve. Fails when an address cannot be bound or the
     /// access log cannot be opened.
-    pub(super) async fn start(path: &Path, site: Arc<Site>) -> anyhow::Result<Self> {
-        let bound = site.listeners.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
+    pub(super) async fn start(
+        path: &Path,
+        site: Arc<Site>,
+        before: Before,
+    ) -> anyhow::Result<Self> {
+        let Before { mut sockets, predecessor } = before;
+        let bound = site.listeners.iter().map(|listener| bind(listener, &mut sockets));
+        let bound = bound.collect::<anyhow::Result<Vec<_>>>()?;
         let log = AccessLog::open(&site.access_log).context("access log")?;
         let store = open_store(&site);
         let events = Events::default();
@@ -66,7 +86,14 @@ impl Instance {
         let builder = Builder::new(farms.clone());
         let ready = Arc::new(AtomicBool::new(false));
         let context = Arc::new(admin::Context::new(ready.clone(), farms, store, events.clone()));
-        let admin = AdminSide::start(&site.admin, &context, &events)?;
+        let (admin, doors) = AdminSide::bind(&site.admin, &context, &events, &mut sockets)?;
+        sockets.close_rest();
+        let mut doors = Some(doors);
+        if predecessor.is_none()
+            && let Some(doors) = doors.take()
+        {
+            admin.open(doors).await;
+        }
         let prepared = builder.prepare(&site)?;
         let live = builder.live(site.clone(), prepared).await;
         let current = Arc::new(Current::new(live, log, builder.metrics.clone()));
@@ -75,7 +102,7 @@ impl Instance {
         context.measure(admin::Scrape::new(current.clone(), connections.clone()));
         context.show(&current);
         let proxy = proxy(&site, &current);
-        let instance = Self {
+        let mut instance = Self {
             path: path.to_owned(),
             listeners: Listeners::new(proxy, builder.view.clone(), connections.clone()),
             current,
@@ -88,12 +115,23 @@ impl Instance {
             builder,
             admin,
             fixed: Fixed::of(&site),
+            manager: Arc::default(),
+            predecessor: None,
         };
+        if let Some(predecessor) = &predecessor {
+            instance.builder.looked_at(&instance.current).await;
+            predecessor.ready().await?;
+        }
         for bound in bound {
             instance.listeners.accept(bound);
         }
         instance.ready.store(true, Ordering::Release);
-        started(&instance.events, &site);
+        if let Some(doors) = doors {
+            instance.admin.open(doors).await;
+        }
+        instance.events.tell(started(&site, predecessor.as_ref()));
+        instance.predecessor = predecessor;
+        instance.manager.ready(&told(&site));
         instance.certificates.look(&site, &instance.events);
         for rule in site.rules.iter().take(TOLD) {
             info!("published: {} ({})", rule.name, rule.place);
@@ -177,10 +215,18 @@ impl Instance {
     }
 }
 
-fn started(events: &Events, site: &Site) {
-    let version = env!("CARGO_PKG_VERSION");
-    let news = News::new(code::STARTED, format!("started: Frontgate {version}, {}", told(site)));
-    events.tell(measured(news, site).with("version", version));
+fn started(site: &Site, predecessor: Option<&Predecessor>) -> News {
+    let (version, told) = (env!("CARGO_PKG_VERSION"), told(site));
+    let news = match predecessor {
+        None => News::new(code::STARTED, format!("started: Frontgate {version}, {told}")),
+        Some(Predecessor { process, version: was, .. }) => {
+            let text = format!(
+                "upgraded: Frontgate {version} took over from process {process} ({was}), {told}"
+            );
+            News::new(code::UPGRADED, text).with("was", &**was).with("process", *process)
+        }
+    };
+    measured(news, site).with("version", version)
 }
 
 /// What there is of a site, for people.

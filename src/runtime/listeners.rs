@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -13,7 +15,7 @@ use pingora::proxy::HttpProxy;
 use super::build::SiteView;
 use crate::{
     forward::Forward,
-    listen::{self, Bound, Connections, Running},
+    listen::{self, Bound, Connections, Owed, Running, Sockets},
     lock::lock,
     site::{Listener, Site},
 };
@@ -59,7 +61,7 @@ impl Listeners {
         let mut bound = Vec::new();
         let mut later = Vec::new();
         for listener in site.listeners.iter().filter(new) {
-            match bind(listener) {
+            match bind(listener, &mut Sockets::default()) {
                 Ok(socket) => bound.push(socket),
                 Err(error) => later.push((listener, error)),
             }
@@ -82,7 +84,7 @@ impl Listeners {
                     running.close().await;
                 }
             }
-            bound.push(bind(listener)?);
+            bound.push(bind(listener, &mut Sockets::default())?);
         }
         Ok(bound)
     }
@@ -98,7 +100,7 @@ impl Listeners {
     pub(super) fn reopen(&self, closed: Vec<Arc<Listener>>) -> Vec<(Arc<Listener>, anyhow::Error)> {
         let mut lost = Vec::new();
         for listener in closed {
-            match bind(&listener) {
+            match bind(&listener, &mut Sockets::default()) {
                 Ok(bound) => self.accept(bound),
                 Err(error) => lost.push((listener, error)),
             }
@@ -116,6 +118,21 @@ impl Listeners {
         }
     }
 
+    /// Copies of the sockets, and what each is for.
+    pub(super) fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.lock().values().map(Running::socket).collect()
+    }
+
+    /// Leaves the sockets to another process. Who was accepted before is served here.
+    pub(super) async fn hand_over(&self) -> Vec<Owed> {
+        let running = std::mem::take(&mut *self.lock());
+        let mut owed = Vec::new();
+        for (_, running) in running {
+            owed.extend(running.hand_over().await);
+        }
+        owed
+    }
+
     /// Stops accepting everywhere.
     pub(super) fn close(&self) {
         self.lock().clear();
@@ -126,10 +143,11 @@ impl Listeners {
     }
 }
 
-/// Binds a listener.
-pub(super) fn bind(listener: &Arc<Listener>) -> anyhow::Result<Bound> {
+/// Binds a listener, or takes its socket from `sockets`.
+pub(super) fn bind(listener: &Arc<Listener>, sockets: &mut Sockets) -> anyhow::Result<Bound> {
     let (name, address) = (&listener.name, listener.address);
-    Bound::new(listener.clone()).with_context(|| format!("listener {name}: cannot bind {address}"))
+    let bound = Bound::new(listener.clone(), sockets);
+    bound.with_context(|| format!("listener {name}: cannot bind {address}"))
 }
 
 /// Whether two addresses cannot be bound at the same time.

@@ -5,12 +5,15 @@ mod build;
 mod certificates;
 mod descriptors;
 mod fixed;
+mod hand_over;
 mod instance;
 mod listeners;
+mod manager;
 mod reload;
 mod serve;
 mod signals;
 mod stop;
+mod take_over;
 mod watch;
 
 use std::{
@@ -21,7 +24,13 @@ use std::{
 use anyhow::Context;
 use log::info;
 
-use self::{instance::Instance, serve::serve, signals::Signals, watch::Watch};
+use self::{
+    hand_over::Program,
+    instance::{Before, Instance},
+    serve::serve,
+    signals::Signals,
+    watch::Watch,
+};
 use crate::{
     admin::Reload,
     config::{self, EXIT_CONFIG, render},
@@ -31,6 +40,8 @@ use crate::{
 /// Loads the configuration and serves until told to stop. Returns the exit code: 0 after an
 /// orderly stop, 1 when it failed at work, 78 when the configuration is invalid.
 pub fn run(path: &Path) -> i32 {
+    let before = take_over::before();
+    let program = Program::of_this_process();
     // Watched before it is read, so that no change falls between the two.
     let mut files = Watch::new();
     files.follow(path, &[], &[]);
@@ -45,7 +56,7 @@ pub fn run(path: &Path) -> i32 {
     };
     let started = Reload::new("start", &outcome.findings).applied(None, &site);
     let served = runtime(&site).and_then(|runtime| {
-        let code = runtime.block_on(start_and_serve(path, site, files, started));
+        let code = runtime.block_on(start_and_serve(path, site, files, started, before, program));
         // Tasks that are still there were told to end and had their time.
         runtime.shutdown_background();
         code
@@ -61,18 +72,20 @@ async fn start_and_serve(
     site: std::sync::Arc<Site>,
     files: Watch,
     record: Reload,
+    before: Before,
+    program: Option<Program>,
 ) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     descriptors::raise(&site.limits);
     let instance = tokio::select! {
-        started = Instance::start(path, site) => started?,
+        started = Instance::start(path, site, before) => started?,
         order = signals.stop() => {
             info!("stopped while starting ({order})");
             return Ok(0);
         }
     };
     instance.context.reloaded(record);
-    Ok(serve(&instance, signals, files).await)
+    Ok(serve(&instance, signals, files, program.as_ref()).await)
 }
 
 /// The runtime that traffic runs on.

@@ -15,6 +15,8 @@ pub(super) enum Order {
     Reload,
     /// SIGUSR1: open the access log anew.
     Reopen,
+    /// SIGUSR2: let the program that is installed now take over.
+    Upgrade,
 }
 
 /// Every signal that Frontgate knows.
@@ -23,6 +25,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
     /// Passed over so far, and not forgotten.
     early: VecDeque<Order>,
 }
@@ -35,6 +38,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
             early: VecDeque::new(),
         })
     }
@@ -64,6 +68,7 @@ impl Signals {
             _ = self.interrupt.recv() => Order::Interrupt,
             _ = self.hangup.recv() => Order::Reload,
             _ = self.user1.recv() => Order::Reopen,
+            _ = self.user2.recv() => Order::Upgrade,
         }
     }
 }
@@ -75,6 +80,7 @@ impl std::fmt::Display for Order {
             Self::Interrupt => "SIGINT",
             Self::Reload => "SIGHUP",
             Self::Reopen => "SIGUSR1",
+            Self::Upgrade => "SIGUSR2",
         })
     }
 }

@@ -123,6 +123,23 @@ fn health_endpoints_and_the_healthcheck_command() {
     assert_eq!(check(nobody.address.to_string()), Some(1));
 }
 
+/// Clients are asked to go elsewhere before anything is closed: those that do lose no request.
+#[test]
+fn during_the_delay_answers_end_their_connections() {
+    let backend = Backend::plain(always("ok"));
+    let mut frontgate = Frontgate::with(&config("delay: 3s, drain: 20s", backend.port()));
+    let mut client = frontgate.plain();
+    assert_eq!(client.ask(GET).header("connection"), Some("keep-alive"));
+    frontgate.signal(libc::SIGTERM);
+    until("not ready", SOON, || (readyz(&frontgate) == 503).then_some(()));
+    let last = client.ask(GET);
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    assert!(client.closed());
+    // Whoever still comes here is served.
+    assert_eq!(frontgate.plain().ask(GET).status, 200);
+    assert_eq!(frontgate.exit_code(SOON), 0);
+}
+
 /// While the last requests end, a changed file must not open the listeners again.
 #[test]
 fn a_reload_during_the_drain_opens_nothing() {

@@ -27,7 +27,7 @@ async fn a_stopped_server_refuses_and_comes_back_at_its_old_address() {
     lab.start_server("fe01").await.unwrap();
     assert_eq!(external(&lab, "fe01").await.get(WEB, "/dialin/", "").await.status, 200);
     let error = lab.stop("fe09").await.unwrap_err().to_string();
-    assert!(error.contains("fe01, fe02, fe03, owas01, exch01, exch02"), "{error}");
+    assert!(error.contains("fe01, fe02, fe03, fe04, owas01, exch01, exch02"), "{error}");
 
     lab.shutdown().await;
     assert!(TcpStream::connect(sockets.https).is_err());
@@ -44,7 +44,7 @@ async fn the_control_port_stops_and_starts_servers() {
         Client::plain(control).await.post(host, target, "", "").await
     };
     let reply = post(&host, "/stop/fe02").await;
-    let running = serde_json::json!(["fe01", "fe03", "owas01", "exch01", "exch02"]);
+    let running = serde_json::json!(["fe01", "fe03", "fe04", "owas01", "exch01", "exch02"]);
     assert_eq!(reply.json()["running"], running);
     assert!(TcpStream::connect(https).is_err());
     assert_eq!(post(&host, "/start/fe02").await.status, 200);
@@ -89,7 +89,7 @@ async fn lab_json_and_the_certificates_say_where_everything_is() {
     let (dir, lab) = lab().await;
     let text = fs::read_to_string(dir.path().join("lab.json")).unwrap();
     let manifest: Manifest = serde_json::from_str(&text).unwrap();
-    assert_eq!(manifest.servers.len(), 6);
+    assert_eq!(manifest.servers.len(), 7);
     for entry in &manifest.servers {
         assert!(TcpStream::connect(entry.external.https).is_ok(), "{entry:?}");
         assert!(TcpStream::connect(entry.external.http).is_ok(), "{entry:?}");
@@ -104,6 +104,7 @@ async fn lab_json_and_the_certificates_say_where_everything_is() {
             ("fe01", "lyncweb-a"),
             ("fe02", "lyncweb-a"),
             ("fe03", "lyncweb-b"),
+            ("fe04", "lyncweb-b"),
             ("owas01", "owas"),
             ("exch01", "owa"),
             ("exch02", "owa"),

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -59,14 +60,22 @@ impl Frontgate {
         certificates: Certificates,
         environment: &[(&str, &str)],
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_frontgate"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frontgate"));
+        command.envs(environment.iter().copied());
+        Self::by(command, dir, certificates)
+    }
+
+    /// As this command starts it.
+    pub fn by(mut command: Command, dir: TempDir, certificates: Certificates) -> Self {
+        let mut child = command
             .args(["run", "--config"])
             .arg(dir.path().join("frontgate.yaml"))
             .env("RUST_LOG", "warn,frontgate=debug")
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Its successors are members, too.
+            .process_group(0)
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -198,7 +207,8 @@ pub fn run(args: &[&str]) -> (i32, String, String) {
 
 impl Drop for Frontgate {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // SAFETY: kill(2) on the process group that was made for it, with everybody in it.
+        unsafe { libc::kill(-self.pid(), libc::SIGKILL) };
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- frontgate's log ---\n{}", self.logged().join("\n"));
