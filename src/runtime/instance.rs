@@ -147,10 +147,10 @@ impl Instance {
     /// on, unchanged.
     pub(super) async fn apply(&self, site: &Arc<Site>) -> anyhow::Result<()> {
         let old = self.current.load().site.clone();
-        let mut closed = Vec::new();
-        match self.prepare(&old, site, &mut closed).await {
+        match self.prepare(&old, site).await {
             Ok((live, bound)) => {
                 self.current.store(live);
+                self.listeners.forget_closed();
                 self.delivery.follow(&site.receivers);
                 self.current.traces.follow(site.traces.as_ref());
                 self.certificates.look(site, &self.events);
@@ -163,7 +163,7 @@ impl Instance {
                 Ok(())
             }
             Err(error) => {
-                self.reopen(closed);
+                self.lost(self.listeners.reopen());
                 Err(error)
             }
         }
@@ -174,14 +174,9 @@ impl Instance {
         self.listeners.are_all_open(site) && self.admin.runs().await
     }
 
-    /// Everything of a reload that can fail. What had to be closed for it goes into `closed`.
-    async fn prepare(
-        &self,
-        old: &Site,
-        site: &Arc<Site>,
-        closed: &mut Vec<Arc<Listener>>,
-    ) -> anyhow::Result<(Live, Vec<Bound>)> {
-        let bound = self.listeners.bind_new(site, closed).await?;
+    /// Everything of a reload that can fail.
+    async fn prepare(&self, old: &Site, site: &Arc<Site>) -> anyhow::Result<(Live, Vec<Bound>)> {
+        let bound = self.listeners.bind_new(site).await?;
         let prepared = self.builder.prepare(site)?;
         self.current.log.apply(&site.access_log).context("access log")?;
         if let Err(error) = self.admin.change(&old.admin, &site.admin).await {
@@ -194,9 +189,15 @@ impl Instance {
         Ok((self.builder.live(site.clone(), prepared).await, bound))
     }
 
-    /// Opens the listeners of the old site again that a refused reload had closed.
-    fn reopen(&self, closed: Vec<Arc<Listener>>) {
-        for (listener, error) in self.listeners.reopen(closed) {
+    /// A reload was given up in the middle, because Frontgate stops: what it had closed is open
+    /// again as long as anybody may still send.
+    pub(super) async fn reopen_after_reload(&self) {
+        self.lost(self.listeners.reopen_after().await);
+    }
+
+    /// Listeners of the old site that a reload had closed and that cannot be opened again.
+    fn lost(&self, lost: Vec<(Arc<Listener>, anyhow::Error)>) {
+        for (listener, error) in lost {
             // Not ready, so that this is seen.
             self.ready.store(false, Ordering::Release);
             let name = &*listener.name;

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -20,12 +21,19 @@ use crate::{
     site::{Listener, Site},
 };
 
+/// How often, and how long after one another, an address that is just being closed is tried.
+const TRIES: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(25);
+
 /// The listeners that accept, by their configured address.
 pub(super) struct Listeners {
     proxy: Arc<HttpProxy<Forward>>,
     view: Arc<SiteView>,
     connections: Arc<Connections>,
     running: Mutex<HashMap<SocketAddr, Running>>,
+    /// Those of the site that serves that a reload under way had to close. Kept here, because the
+    /// reload may be given up in the middle.
+    closed: Mutex<Vec<Arc<Listener>>>,
 }
 
 impl Listeners {
@@ -35,7 +43,8 @@ impl Listeners {
         view: Arc<SiteView>,
         connections: Arc<Connections>,
     ) -> Self {
-        Self { proxy, view, connections, running: Mutex::default() }
+        let (running, closed) = Default::default();
+        Self { proxy, view, connections, running, closed }
     }
 
     /// Starts to accept.
@@ -50,13 +59,9 @@ impl Listeners {
     }
 
     /// Binds the listeners that the site adds. Listeners that go and overlap a new one (say
-    /// `0.0.0.0:443` and `10.0.0.1:443`) are closed first, and go into `closed`; those that can be
-    /// bound without come first of all.
-    pub(super) async fn bind_new(
-        &self,
-        site: &Site,
-        closed: &mut Vec<Arc<Listener>>,
-    ) -> anyhow::Result<Vec<Bound>> {
+    /// `0.0.0.0:443` and `10.0.0.1:443`) are closed first; those that can be bound without come
+    /// first of all.
+    pub(super) async fn bind_new(&self, site: &Site) -> anyhow::Result<Vec<Bound>> {
         let new = |l: &&Arc<Listener>| !self.lock().contains_key(&l.address);
         let mut bound = Vec::new();
         let mut later = Vec::new();
@@ -74,13 +79,14 @@ impl Listeners {
                 .filter(|address| site.listeners.iter().all(|l| l.address != **address))
                 .copied()
                 .collect();
-            if going.is_empty() && closed.iter().all(|c| !overlaps(&c.address, &listener.address)) {
+            let freed = |closed: &Arc<Listener>| overlaps(&closed.address, &listener.address);
+            if going.is_empty() && !lock(&self.closed).iter().any(freed) {
                 return Err(error);
             }
             for address in going {
                 let running = self.lock().remove(&address);
                 if let Some(running) = running {
-                    closed.push(running.listener.clone());
+                    lock(&self.closed).push(running.listener.clone());
                     running.close().await;
                 }
             }
@@ -95,17 +101,36 @@ impl Listeners {
         site.listeners.iter().all(|listener| running.contains_key(&listener.address))
     }
 
-    /// Opens listeners again that a refused reload had closed. Returns those that are lost,
-    /// because somebody took the address in between.
-    pub(super) fn reopen(&self, closed: Vec<Arc<Listener>>) -> Vec<(Arc<Listener>, anyhow::Error)> {
+    /// Opens listeners again that a reload had closed before it was refused or given up. Returns
+    /// those that are lost, because somebody took the address in between.
+    pub(super) fn reopen(&self) -> Vec<(Arc<Listener>, anyhow::Error)> {
         let mut lost = Vec::new();
-        for listener in closed {
+        for listener in std::mem::take(&mut *lock(&self.closed)) {
             match bind(&listener, &mut Sockets::default()) {
                 Ok(bound) => self.accept(bound),
                 Err(error) => lost.push((listener, error)),
             }
         }
         lost
+    }
+
+    /// The same after a reload was dropped, whose own sockets may take a moment to close.
+    pub(super) async fn reopen_after(&self) -> Vec<(Arc<Listener>, anyhow::Error)> {
+        let mut lost = self.reopen();
+        for _ in 0..TRIES {
+            if lost.is_empty() {
+                break;
+            }
+            tokio::time::sleep(BETWEEN).await;
+            lock(&self.closed).extend(lost.into_iter().map(|(listener, _)| listener));
+            lost = self.reopen();
+        }
+        lost
+    }
+
+    /// A reload went through: what it closed stays closed.
+    pub(super) fn forget_closed(&self) {
+        lock(&self.closed).clear();
     }
 
     /// Stops those that the site no longer has, and returns once their addresses are free: the
@@ -155,4 +180,45 @@ fn overlaps(one: &SocketAddr, other: &SocketAddr) -> bool {
     one.port() == other.port()
         && one.is_ipv4() == other.is_ipv4()
         && (one.ip().is_unspecified() || other.ip().is_unspecified() || one.ip() == other.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::{super::build, *};
+    use crate::{farm::Farms, forward::Current, observe::AccessLog, site::testing::empty};
+
+    fn site(address: SocketAddr) -> Arc<Site> {
+        let (name, public_port) = ("plain".into(), address.port());
+        let listener = Listener { name, address, public_port, tls: None, proxy_protocol: None };
+        Arc::new(Site { listeners: vec![Arc::new(listener)], ..empty() })
+    }
+
+    /// `shutdown.delay` is for balancers that still send.
+    #[tokio::test]
+    async fn what_a_reload_closed_that_was_given_up_is_open_again() {
+        let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+        let (old, new) = (site(free), site(([127, 0, 0, 1], free.port()).into()));
+        let builder = build::Builder::new(Arc::new(Farms::default()));
+        let live = builder.live(old.clone(), builder.prepare(&old).unwrap()).await;
+        let log = AccessLog::open(&old.access_log).unwrap();
+        let current = Arc::new(Current::new(live, log, builder.metrics.clone()));
+        let proxy = build::proxy(&old, &current);
+        let listeners = Listeners::new(proxy, builder.view.clone(), Arc::default());
+        listeners.accept(bind(&old.listeners[0], &mut Sockets::default()).unwrap());
+        let elsewhere = SocketAddr::from(([127, 0, 0, 9], free.port()));
+        assert!(TcpStream::connect(elsewhere).is_ok());
+
+        let bound = listeners.bind_new(&new).await.unwrap();
+        assert!(TcpStream::connect(elsewhere).is_err() && !listeners.are_all_open(&old));
+        drop(bound);
+        assert!(listeners.reopen_after().await.is_empty());
+        assert!(TcpStream::connect(elsewhere).is_ok() && listeners.are_all_open(&old));
+
+        // One that went through has nothing to give back.
+        drop(listeners.bind_new(&new).await.unwrap());
+        listeners.forget_closed();
+        assert!(listeners.reopen_after().await.is_empty() && !listeners.are_all_open(&old));
+    }
 }

@@ -77,7 +77,8 @@ async fn drain(instance: &Instance) {
     instance.ready.store(false, Ordering::Release);
     instance.connections.leave();
     if !shutdown.delay.is_zero() {
-        sleep(shutdown.delay).await;
+        let reopened = instance.reopen_after_reload();
+        tokio::join!(sleep(shutdown.delay), reopened);
     }
     instance.listeners.close();
     ended(instance).await;
