@@ -219,6 +219,7 @@ fn a_farm_that_died_is_found_again_at_once() {
         assert_eq!((answer.status, answer.reason().as_str()), (502, "connect_failed"));
         client = frontgate.plain();
     }
+    frontgate.log_line("is out for");
     assert_eq!(frontgate.log_count("is out for"), 1);
     // The one that is out is the one that comes back: better a doubtful server than none.
     let out = if frontgate.log_count("server fe01 is out") == 1 { &one } else { &two };
