@@ -115,7 +115,7 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
     current.metrics.ended(refusal.reason);
     let settings = live.site.traces.as_ref();
     if let Some(trace) = settings.and_then(|to| Trace::begin(to.sample, None, refusal.started)) {
-        let (query, https) = (live.site.access_log.query, connection.tls.is_some());
+        let (query, https) = (live.site.access_log.query, connection.https);
         let (access, reason) = (&access, Some(refusal.reason));
         current.traces.ended(&trace, &Seen { access, query, https, rewritten: None, reason });
     }
