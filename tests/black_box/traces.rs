@@ -392,4 +392,16 @@ fn what_never_became_a_request_is_told_as_it_was() {
     let attributes = told(&of[0].attributes);
     assert_eq!(attributes["url.scheme"], "https");
     assert_eq!(attributes["client.address"], "192.0.2.7");
+    assert_eq!(attributes["http.response.status_code"], "400");
+
+    // Closed without a word: nobody was told a status.
+    let mut silent = Client::plain_from("127.0.0.9", address);
+    silent.send("GET / HTTP/1.1\r\n\r\n");
+    assert!(silent.closed());
+    let attributes = until("the span of the missing header", PATIENCE, || {
+        let mut all = spans(&posted).into_iter().map(|span| told(&span.attributes));
+        all.find(|of| of.get("frontgate.reason").is_some_and(|why| why == "proxy_header_missing"))
+    });
+    assert_eq!(attributes["client.address"], "127.0.0.9");
+    assert_eq!(attributes.get("http.response.status_code"), None);
 }
