@@ -196,7 +196,7 @@ async fn serve<SV>(
     let fd = tcp.as_raw_fd();
     let listener = settings.listener.clone();
     let mut stopping = shutdown.clone();
-    let ends = Ends { client: peer, local, sender: None, tls: false };
+    let ends = Ends { client: peer, local, sender: None, tls: false, unnamed: false };
     let opened = proxied::open(&mut tcp, ends, settings, &mut admitted, &mut stopping).await;
     let (ends, read) = match opened {
         Ok(opened) => opened,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use pingora::server::ShutdownWatch;
 
 use super::{Admitted, Arr, Handle};
@@ -29,6 +30,8 @@ pub struct Connection {
     pub client: SocketAddr,
     /// The balancer whose PROXY header named the client.
     pub sender: Option<SocketAddr>,
+    /// It came through a balancer that named nobody.
+    unnamed: bool,
     /// The client's address as servers are told it.
     pub client_value: HeaderValue,
     arr: OnceLock<Arr>,
@@ -80,6 +83,8 @@ pub struct Ends {
     pub sender: Option<SocketAddr>,
     /// Whether TLS with the client ends there.
     pub tls: bool,
+    /// It came through a balancer that named nobody: the client is the balancer, or anybody.
+    pub unnamed: bool,
 }
 
 /// TLS facts of a client connection.
@@ -108,7 +113,7 @@ impl Connection {
         fd: RawFd,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let Ends { client, local, sender, tls: tls_before } = ends;
+        let Ends { client, local, sender, tls: tls_before, unnamed } = ends;
         let client_value = client.ip().to_canonical().to_string();
         // An address is always a good value.
         let client_value = HeaderValue::from_str(&client_value)
@@ -119,6 +124,7 @@ impl Connection {
             listener,
             client,
             sender,
+            unnamed,
             client_value,
             arr: OnceLock::new(),
             port_value,
@@ -135,6 +141,15 @@ impl Connection {
             pinned: AtomicBool::new(false),
             servers: Mutex::default(),
         }
+    }
+
+    /// The proxies whose word about clients counts on this connection, of those that are trusted.
+    ///
+    /// SECURITY: a balancer is believed about the connection, not about what its client sends
+    /// through it: the client that it named has to be a trusted proxy itself. Where it named
+    /// nobody, the bytes may be anybody's. Test: a_balancer_does_not_vouch_for_header_fields
+    pub fn believed<'t>(&self, trusted: &'t [IpNet]) -> &'t [IpNet] {
+        if self.unnamed { &[] } else { trusted }
     }
 
     /// What servers are told in the style of ARR.

@@ -350,7 +350,8 @@ mod tests {
         let admitted = all.admit(IpAddr::V4(Ipv4Addr::LOCALHOST), 9, 9).unwrap();
         let (_, stopping) = tokio::sync::watch::channel(false);
         let listener = Arc::new(listener);
-        let ends = Ends { client: address, local: address, sender: None, tls: false };
+        let (client, local) = (address, address);
+        let ends = Ends { client, local, sender: None, tls: false, unnamed: false };
         Arc::new(Connection::new(listener, ends, None, stopping, admitted, -1))
     }
 
