@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -14,7 +14,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use pingora::server::ShutdownWatch;
 
-use super::{Admitted, Arr, Handle};
+use super::{Admitted, Arr, Key, Lease, owned::Owned};
 use crate::site::{Certificate, Listener};
 
 use crate::lock::lock;
@@ -59,17 +59,7 @@ pub struct Connection {
     pub owner: OnceLock<IpAddr>,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
-    servers: Mutex<Servers>,
-}
-
-/// Server connections of one client alone.
-#[derive(Debug, Default)]
-struct Servers(Vec<Handle>);
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Handle::shut_down);
-    }
+    servers: Arc<Owned>,
 }
 
 /// The two ends of a client connection.
@@ -139,7 +129,7 @@ impl Connection {
             framing_broken: AtomicBool::new(false),
             owner: OnceLock::new(),
             pinned: AtomicBool::new(false),
-            servers: Mutex::default(),
+            servers: Arc::default(),
         }
     }
 
@@ -161,22 +151,13 @@ impl Connection {
     pub fn release(&self) {
         let kept = lock(&self.kept).take();
         drop(kept);
-        drop(std::mem::take(&mut *self.servers()));
+        self.servers.shut_down();
     }
 
-    /// A server connection was made that names this client: nobody else can use it, so it ends
-    /// with this one.
-    pub fn owns(&self, server: RawFd) {
-        let Some(server) = Handle::of(server) else { return };
-        let Servers(all) = &mut *self.servers();
-        if all.len() == all.capacity() {
-            all.retain(|server| !server.hung_up());
-        }
-        all.push(server);
-    }
-
-    fn servers(&self) -> MutexGuard<'_, Servers> {
-        lock(&self.servers)
+    /// A request is about to look for a server connection that names this client. Nobody else can
+    /// use it, so it ends with this one.
+    pub fn wants(&self, key: Key) -> Lease {
+        Lease::new(&self.servers, key)
     }
 
     /// The server name the client asked for in TLS.

@@ -14,6 +14,7 @@ mod gate;
 mod handle;
 mod http1;
 mod http2;
+mod owned;
 mod proxied;
 mod socket;
 mod tls;
@@ -28,6 +29,7 @@ pub use connection::{Connection, ConnectionTls, Ends};
 pub use count::{Admitted, Connections, PerListener};
 pub use handle::Handle;
 pub use http1::{Arrival, Refusal};
+pub use owned::{Key, Lease, UNCOUNTED};
 pub use tls::acceptor;
 
 use crate::{
