@@ -20,9 +20,18 @@ pub(super) fn lint(config: &Config, site: &Site, findings: &mut Findings) {
         everybody(net, "list the addresses of your own proxies only", findings);
     }
     let listeners = config.listeners.iter().flat_map(|list| &list.items);
-    let proxied = listeners.filter_map(|listener| listener.proxy_protocol.as_ref());
-    for net in proxied.filter_map(|proxied| proxied.from.as_ref()).flat_map(|from| &from.items) {
-        everybody(net, "list the addresses of your own load balancers only", findings);
+    for proxied in listeners.filter_map(|listener| listener.proxy_protocol.as_ref()) {
+        for net in proxied.from.iter().flat_map(|from| &from.items) {
+            everybody(net, "list the addresses of your own load balancers only", findings);
+        }
+        if !proxied.required.value {
+            let message = "clients may write the PROXY header themselves";
+            findings.add(code::HEADER_OPTIONAL, &proxied.required.mark, message.to_string()).help(
+                "remove `required: false`; to change over, give the balancer a listener with \
+                 another port"
+                    .to_string(),
+            );
+        }
     }
     differing(config, site, findings);
 }
