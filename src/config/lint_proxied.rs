@@ -8,7 +8,8 @@ use crate::{
     config::{
         code,
         diagnostic::Findings,
-        model::{Config, net::Cidr},
+        model::{Config, farm::ProxyVersion, net::Cidr},
+        preset::Preset,
         read::At,
     },
     proxy_protocol::Version,
@@ -34,6 +35,7 @@ pub(super) fn lint(config: &Config, site: &Site, findings: &mut Findings) {
         }
     }
     differing(config, site, findings);
+    windows(config, findings);
 }
 
 /// Networks that hold about everybody.
@@ -42,6 +44,23 @@ fn everybody(net: &At<Cidr>, help: &str, findings: &mut Findings) {
     if meant.prefix_len() < 8 {
         let message = format!("`{}` lets strangers choose their address", net.told());
         findings.add(code::EVERYBODY_TRUSTED, &net.mark, message).help(help.to_string());
+    }
+}
+
+/// Presets whose servers do not understand the header.
+fn windows(config: &Config, findings: &mut Findings) {
+    for (_, farm) in config.farms.iter().flat_map(|farms| &farms.items) {
+        let named = &farm.forward.proxy_protocol;
+        if farm.preset.value == Preset::None || named.value == ProxyVersion::None {
+            continue;
+        }
+        let preset = farm.preset.value.name();
+        let message = format!("servers of preset `{preset}` do not understand PROXY headers");
+        findings.add(code::HEADER_FOR_WINDOWS, &named.mark, message).help(
+            "remove it: `X-Forwarded-For` names the client; keep it only for a balancer in front \
+             of them"
+                .to_string(),
+        );
     }
 }
 
