@@ -15,7 +15,7 @@ use crate::{
     farm::Farms,
     forward::{Current, Forward, Live, refused},
     guard::HeadLimits,
-    listen::{Certificates, Refusal, Settings, View, acceptor},
+    listen::{Certificates, Refusal, Settings, UNCOUNTED, View, acceptor},
     lock::lock,
     observe::metrics::Metrics,
     pin::Pins,
@@ -140,10 +140,6 @@ impl Builder {
         Ok(made)
     }
 }
-
-/// Server connections that one client connection may leave in the pool, besides its counted pins:
-/// shared ones, and those of farms that only offered a sign-in.
-const UNCOUNTED: usize = 4;
 
 /// Pingora's proxy around `current`. Its pool is sized once, here: also every client connection
 /// without a sign-in must find room, or anonymous traffic puts signed-in connections out.

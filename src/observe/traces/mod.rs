@@ -140,7 +140,8 @@ mod tests {
         let traces = Traces::start(None);
         let access = access();
         let (query, https) = (LogQuery::Masked, true);
-        let seen = Seen { access: &access, query, https, rewritten: None, reason: None };
+        let (access, answered) = (&access, true);
+        let seen = Seen { access, answered, query, https, rewritten: None, reason: None };
         let trace = |share| Trace::begin(share, None, Instant::now()).unwrap();
         for _ in 0..QUEUE {
             traces.ended(&trace(100), &seen);
