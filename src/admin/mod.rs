@@ -29,7 +29,7 @@ pub use events::EventList;
 pub use explained::query as explain_query;
 pub use inventory::{
     CertificateRow, Certificates, FarmRow, Farms, ListenerRow, PinnedServer, PinnedSource, Pins,
-    RuleRow, Site,
+    ProxiedRow, RuleRow, Site,
 };
 pub use metrics::Scrape;
 pub use place::Place;

@@ -149,6 +149,12 @@ impl LabArgs {
         options.poll = Duration::from_secs(self.poll);
         options.control = self.control;
         options.servers_only = self.servers_only;
+        // At every address, Frontgate leaves none for servers with the same port.
+        let here = !self.servers_only && self.server.is_empty();
+        let taken = options.front_end.http != 0 && options.front_end.http == options.listen.http;
+        if self.address.is_unspecified() && here && taken {
+            options.front_end.http += 10_000;
+        }
         options
     }
 }
@@ -298,6 +304,16 @@ mod tests {
         assert_eq!(options.control, Some(0));
         assert_eq!(options.poll, Duration::from_secs(5));
         assert!(Cli::try_parse_from(["lab", "--free-ports", "--https", "1"]).is_err());
+    }
+
+    /// As in the container image.
+    #[test]
+    fn frontgate_at_every_address_leaves_ports_to_the_servers() {
+        let front_end = |line: &str| options(line).front_end.http;
+        assert_eq!(front_end("lab --address 0.0.0.0"), 18080);
+        assert_eq!(front_end("lab --address 0.0.0.0 --http 80"), 8080);
+        assert_eq!(front_end("lab --address 0.0.0.0 --server fe01 --dir x"), 8080);
+        assert_eq!(front_end("lab --address 127.0.0.9"), 8080);
     }
 
     #[test]

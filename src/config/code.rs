@@ -202,6 +202,10 @@ codes! {
         "`traces.endpoint` is http and leads to another machine. Spans tell clients, paths and servers to anyone on the way, and `traces.headers` what signs in to the collector.";
     HEADER_DIFFERS "W033" "server gets connections with and without PROXY header"
         "Two farms reach the same port of the same server, one with `forward: { proxy_protocol }` and one without. A port that expects the header refuses connections without it, and one that does not takes it for a malformed request.";
+    HEADER_OPTIONAL "W034" "clients may choose their address"
+        "With `required: false` a connection of the balancer may begin without a PROXY header. Where the balancer writes none, the first bytes are its client's, and a client that writes a header there is believed: it chooses the address that limits, lists and logs go by. It is safe only if the balancer writes the header in front of everything that clients send, and leaves it out of its own health checks alone. To change over, add a listener with another port, lead the balancer there with its header on, and then remove the old one.";
+    HEADER_FOR_WINDOWS "W035" "Windows servers get a PROXY header"
+        "The servers of presets `lync`, `exchange/…` and `owas` are Windows (http.sys, IIS), which does not read PROXY headers: it answers 400, or ends the TLS handshake. Who the client is stands in `X-Forwarded-For`, which their logs can show. A balancer between Frontgate and the servers may understand the header; then the warning can be passed over.";
 }
 
 /// The reference page, in Markdown.

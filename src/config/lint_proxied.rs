@@ -8,7 +8,8 @@ use crate::{
     config::{
         code,
         diagnostic::Findings,
-        model::{Config, net::Cidr},
+        model::{Config, farm::ProxyVersion, net::Cidr},
+        preset::Preset,
         read::At,
     },
     proxy_protocol::Version,
@@ -20,11 +21,21 @@ pub(super) fn lint(config: &Config, site: &Site, findings: &mut Findings) {
         everybody(net, "list the addresses of your own proxies only", findings);
     }
     let listeners = config.listeners.iter().flat_map(|list| &list.items);
-    let proxied = listeners.filter_map(|listener| listener.proxy_protocol.as_ref());
-    for net in proxied.filter_map(|proxied| proxied.from.as_ref()).flat_map(|from| &from.items) {
-        everybody(net, "list the addresses of your own load balancers only", findings);
+    for proxied in listeners.filter_map(|listener| listener.proxy_protocol.as_ref()) {
+        for net in proxied.from.iter().flat_map(|from| &from.items) {
+            everybody(net, "list the addresses of your own load balancers only", findings);
+        }
+        if !proxied.required.value {
+            let message = "clients may write the PROXY header themselves";
+            findings.add(code::HEADER_OPTIONAL, &proxied.required.mark, message.to_string()).help(
+                "remove `required: false`; to change over, give the balancer a listener with \
+                 another port"
+                    .to_string(),
+            );
+        }
     }
     differing(config, site, findings);
+    windows(config, findings);
 }
 
 /// Networks that hold about everybody.
@@ -33,6 +44,23 @@ fn everybody(net: &At<Cidr>, help: &str, findings: &mut Findings) {
     if meant.prefix_len() < 8 {
         let message = format!("`{}` lets strangers choose their address", net.told());
         findings.add(code::EVERYBODY_TRUSTED, &net.mark, message).help(help.to_string());
+    }
+}
+
+/// Presets whose servers do not understand the header.
+fn windows(config: &Config, findings: &mut Findings) {
+    for (_, farm) in config.farms.iter().flat_map(|farms| &farms.items) {
+        let named = &farm.forward.proxy_protocol;
+        if farm.preset.value == Preset::None || named.value == ProxyVersion::None {
+            continue;
+        }
+        let preset = farm.preset.value.name();
+        let message = format!("servers of preset `{preset}` do not understand PROXY headers");
+        findings.add(code::HEADER_FOR_WINDOWS, &named.mark, message).help(
+            "remove it: `X-Forwarded-For` names the client; keep it only for a balancer in front \
+             of them"
+                .to_string(),
+        );
     }
 }
 

@@ -115,10 +115,7 @@ fn choose(session: &mut Session, ctx: &mut Ctx) -> Result<Verdict, Answer> {
     let Some(connection) = ctx.connection.clone() else { return Err(reason::INTERNAL.into()) };
     let request = session.req_header();
     let tls = connection.tls.is_some();
-    // SECURITY: a balancer is believed about the connection, not about what its client sends
-    // through it: the client that it named has to be a trusted proxy itself.
-    // Test: a_balancer_does_not_vouch_for_header_fields
-    let trusted = &live.site.trusted_proxies;
+    let trusted = connection.believed(&live.site.trusted_proxies);
     ctx.client =
         Some(guard::client(connection.client, connection.https, &request.headers, trusted));
     ctx.begin_trace(&request.headers);

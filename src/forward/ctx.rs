@@ -13,7 +13,7 @@ use super::Live;
 use crate::{
     farm::{Failure, Farm, InFlight, Server, Tried, Tunnel},
     guard::Client,
-    listen::Connection,
+    listen::{Connection, Lease},
     observe::traces::Trace,
     pin::Holds,
     reason::Reason,
@@ -72,6 +72,8 @@ pub struct Ctx {
     pub(super) homed: bool,
     /// Whether the client connection has to end after the answer: a sign-in went down.
     pub(super) close: bool,
+    /// Its claim to a server connection that names its client.
+    pub(super) lease: Option<Lease>,
     /// Whether the server connection was reused.
     pub(super) reused: Option<bool>,
     /// When it was handed to a connected server.
@@ -114,6 +116,7 @@ impl Ctx {
             holds: None,
             homed: false,
             close: false,
+            lease: None,
             reused: None,
             sent: None,
             answered: false,
@@ -149,7 +152,8 @@ impl Ctx {
     }
 
     /// The exchange is over: a pin that has not proved itself waits for its client again.
-    pub(super) fn ended(&self) {
+    pub(super) fn ended(&mut self) {
+        self.lease = None;
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
             holds.waits(&farm.spec().name, Some(Instant::now()));
         }
@@ -194,11 +198,8 @@ impl Ctx {
         if let (Some(holds), Some(farm)) = (&self.holds, &self.farm) {
             self.close |= holds.connected(&farm.spec().name, reused, fd, at);
         }
-        let names = |farm: &Arc<Farm>| farm.spec().forward.proxy_protocol.is_some();
-        if let (Some(connection), false) = (&self.connection, reused)
-            && self.farm.as_ref().is_some_and(names)
-        {
-            connection.owns(fd);
+        if let Some(lease) = &mut self.lease {
+            lease.serves(fd);
         }
         self.reused = Some(reused);
         self.sent = Some(Instant::now());

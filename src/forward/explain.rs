@@ -1,6 +1,9 @@
 //! What would become of a request: routing told step by step, and who could serve it now.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     admit::announces_too_much,
@@ -29,7 +32,9 @@ pub fn live(live: &Live, asked: &Asked) -> Result<Explanation, String> {
     let Some(toward) = &mut told.toward else { return Ok(told) };
     let farm = live.farms.iter().find(|farm| *farm.spec().name == *toward.farm);
     if let Some(farm) = farm {
-        told.live = Some(now(farm, toward, &told.host, asked, &live.site));
+        let (listener, _) = asked.listener(&live.site)?;
+        let source = client(asked, &live.site, listener).address;
+        told.live = Some(now(farm, toward, &told.host, asked, source));
     }
     Ok(told)
 }
@@ -40,7 +45,7 @@ pub fn live(live: &Live, asked: &Asked) -> Result<Explanation, String> {
 /// No listener takes such a request.
 pub fn configured(site: &Site, table: &Table, asked: &Asked) -> Result<Explanation, String> {
     let (listener, note) = asked.listener(site)?;
-    let client = client(asked, site);
+    let client = client(asked, site, listener);
     let question = asked.question(listener, client.https, client.address);
     let mut told = explain(table, site, &question);
     told.notes.extend(note);
@@ -69,10 +74,14 @@ pub fn configured(site: &Site, table: &Table, asked: &Asked) -> Result<Explanati
     Ok(told)
 }
 
-/// Who asks, as trusted proxies tell it.
-fn client(asked: &Asked, site: &Site) -> guard::Client {
+/// Who asks, as trusted proxies tell it. Who asks through a balancer is whom it names; the balancer
+/// itself asks where it named nobody, and then nobody is believed.
+fn client(asked: &Asked, site: &Site, listener: usize) -> guard::Client {
     let peer = SocketAddr::new(asked.from, CLIENT_PORT);
-    guard::client(peer, asked.https, &asked.headers, &site.trusted_proxies)
+    let listener = site.listeners.get(listener);
+    let unnamed = listener.is_some_and(|listener| listener.balancer(asked.from).is_some());
+    let trusted = if unnamed { &[][..] } else { &site.trusted_proxies };
+    guard::client(peer, asked.https, &asked.headers, trusted)
 }
 
 fn notes(told: &mut Explanation, site: &Site, table: &Table, asked: &Asked, listener: usize) {
@@ -94,7 +103,7 @@ fn notes(told: &mut Explanation, site: &Site, table: &Table, asked: &Asked, list
 }
 
 /// What the farm's present state makes of it.
-fn now(farm: &Farm, toward: &mut Toward, host: &str, asked: &Asked, site: &Site) -> Now {
+fn now(farm: &Farm, toward: &mut Toward, host: &str, asked: &Asked, source: IpAddr) -> Now {
     let prospects = farm.prospects();
     let rows = toward.servers.iter_mut().map(|row| (row.server.clone(), row));
     let mut rows: HashMap<String, &mut ServerTold> = rows.collect();
@@ -104,7 +113,6 @@ fn now(farm: &Farm, toward: &mut Toward, host: &str, asked: &Asked, site: &Site)
             row.why.clone_from(why);
         }
     }
-    let source = client(asked, site).address;
     let home = farm.foreseen_affinity(source, &asked.headers);
     let key = farm::fixed_key(farm, source, host, asked.target.as_bytes(), &asked.headers);
     let tried = Tried::default();

@@ -66,9 +66,11 @@ pub(super) fn request(current: &Current, session: &Session, ctx: &Ctx) {
     reason.into_iter().for_each(|why| current.metrics.ended(why));
     if let Some(trace) = &ctx.trace {
         let rewritten = ctx.target.as_ref().map(|target| String::from_utf8_lossy(target));
-        let (access, rewritten) = (&access, rewritten.as_deref());
+        let (access, answered) = (&access, written.is_some());
         let (query, https) = (ctx.live.site.access_log.query, ctx.https());
-        current.traces.ended(trace, &Seen { access, query, https, rewritten, reason });
+        let rewritten = rewritten.as_deref();
+        let seen = Seen { access, answered, query, https, rewritten, reason };
+        current.traces.ended(trace, &seen);
     }
     current.log.write(&access);
 }
@@ -115,9 +117,11 @@ pub fn refused(current: &Current, refusal: &Refusal<'_>) {
     current.metrics.ended(refusal.reason);
     let settings = live.site.traces.as_ref();
     if let Some(trace) = settings.and_then(|to| Trace::begin(to.sample, None, refusal.started)) {
-        let (query, https) = (live.site.access_log.query, connection.tls.is_some());
+        let (query, https) = (live.site.access_log.query, connection.https);
         let (access, reason) = (&access, Some(refusal.reason));
-        current.traces.ended(&trace, &Seen { access, query, https, rewritten: None, reason });
+        let answered = refusal.sent > 0;
+        let seen = Seen { access, answered, query, https, rewritten: None, reason };
+        current.traces.ended(&trace, &seen);
     }
     current.log.write(&access);
 }

@@ -58,6 +58,11 @@ pub(super) async fn peer(session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPee
     }
     let class = class(&session.req_header().method, ctx);
     peer.group_key = farm::group_key(spec, class);
+    // That of an attempt before ends first.
+    ctx.lease = None;
+    if let (Class::Named { .. }, Some(connection)) = (class, &ctx.connection) {
+        ctx.lease = Some(connection.wants((address, peer.group_key)));
+    }
     peer.options.idle_timeout = Some(match class {
         Class::Shared | Class::Named { fresh: false, .. } => spec.server_idle,
         Class::Fresh | Class::Named { fresh: true, .. } => FRESH.min(spec.server_idle),

@@ -231,7 +231,7 @@ async fn serve<SV>(
     let Ok(local) = tcp.local_addr() else { return };
     let fd = tcp.as_raw_fd();
     let listener = settings.listener.clone();
-    let ends = Ends { client: peer, local, sender: None, tls: false };
+    let ends = Ends { client: peer, local, sender: None, tls: false, unnamed: false };
     let opened = proxied::open(&mut tcp, ends, settings, &mut admitted, &mut stopping.at_once);
     let opened = opened.await;
     let (ends, read) = match opened {

@@ -5,14 +5,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::RawFd,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use http::{HeaderValue, StatusCode};
+use ipnet::IpNet;
 
-use super::{Admitted, Arr, Handle, Stopping};
+use super::{Admitted, Arr, Key, Lease, Stopping, owned::Owned};
 use crate::lock::lock;
 use crate::site::{Certificate, Listener};
 
@@ -27,6 +28,8 @@ pub struct Connection {
     pub client: SocketAddr,
     /// The balancer whose PROXY header named the client.
     pub sender: Option<SocketAddr>,
+    /// It came through a balancer that named nobody.
+    unnamed: bool,
     /// The client's address as servers are told it.
     pub client_value: HeaderValue,
     arr: OnceLock<Arr>,
@@ -54,17 +57,7 @@ pub struct Connection {
     pub owner: OnceLock<IpAddr>,
     /// It carries connection-bound authentication and shares no server connection.
     pub pinned: AtomicBool,
-    servers: Mutex<Servers>,
-}
-
-/// Server connections of one client alone.
-#[derive(Debug, Default)]
-struct Servers(Vec<Handle>);
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Handle::shut_down);
-    }
+    servers: Arc<Owned>,
 }
 
 /// The two ends of a client connection.
@@ -78,6 +71,8 @@ pub struct Ends {
     pub sender: Option<SocketAddr>,
     /// Whether TLS with the client ends there.
     pub tls: bool,
+    /// It came through a balancer that named nobody: the client is the balancer, or anybody.
+    pub unnamed: bool,
 }
 
 /// TLS facts of a client connection.
@@ -106,7 +101,7 @@ impl Connection {
         fd: RawFd,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let Ends { client, local, sender, tls: tls_before } = ends;
+        let Ends { client, local, sender, tls: tls_before, unnamed } = ends;
         let client_value = client.ip().to_canonical().to_string();
         // An address is always a good value.
         let client_value = HeaderValue::from_str(&client_value)
@@ -117,6 +112,7 @@ impl Connection {
             listener,
             client,
             sender,
+            unnamed,
             client_value,
             arr: OnceLock::new(),
             port_value,
@@ -131,8 +127,17 @@ impl Connection {
             framing_broken: AtomicBool::new(false),
             owner: OnceLock::new(),
             pinned: AtomicBool::new(false),
-            servers: Mutex::default(),
+            servers: Arc::default(),
         }
+    }
+
+    /// The proxies whose word about clients counts on this connection, of those that are trusted.
+    ///
+    /// SECURITY: a balancer is believed about the connection, not about what its client sends
+    /// through it: the client that it named has to be a trusted proxy itself. Where it named
+    /// nobody, the bytes may be anybody's. Test: a_balancer_does_not_vouch_for_header_fields
+    pub fn believed<'t>(&self, trusted: &'t [IpNet]) -> &'t [IpNet] {
+        if self.unnamed { &[] } else { trusted }
     }
 
     /// What servers are told in the style of ARR.
@@ -158,22 +163,13 @@ impl Connection {
     pub fn release(&self) {
         let kept = lock(&self.kept).take();
         drop(kept);
-        drop(std::mem::take(&mut *self.servers()));
+        self.servers.shut_down();
     }
 
-    /// A server connection was made that names this client: nobody else can use it, so it ends
-    /// with this one.
-    pub fn owns(&self, server: RawFd) {
-        let Some(server) = Handle::of(server) else { return };
-        let Servers(all) = &mut *self.servers();
-        if all.len() == all.capacity() {
-            all.retain(|server| !server.hung_up());
-        }
-        all.push(server);
-    }
-
-    fn servers(&self) -> MutexGuard<'_, Servers> {
-        lock(&self.servers)
+    /// A request is about to look for a server connection that names this client. Nobody else can
+    /// use it, so it ends with this one.
+    pub fn wants(&self, key: Key) -> Lease {
+        Lease::new(&self.servers, key)
     }
 
     /// The server name the client asked for in TLS.

@@ -183,6 +183,10 @@ impl Admitted {
     /// Counts it for another source instead, unless that one has `per_source` already.
     pub fn moves_to(&mut self, source: IpAddr, per_source: usize) -> bool {
         let source = source.to_canonical();
+        // A balancer that names itself: it is counted there already.
+        if source == self.source {
+            return true;
+        }
         if !self.all.join(source, per_source) {
             return false;
         }
@@ -263,6 +267,16 @@ mod tests {
         assert_eq!(all.total(), 2);
         drop((one, other));
         assert_eq!(all.total(), 0);
+        assert!(all.shards.iter().all(|s| s.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_balancer_that_names_itself_counts_once() {
+        let all = Arc::new(Connections::default());
+        let mut one = all.admit(ip(1), 9, 1).unwrap();
+        assert!(one.moves_to("::ffff:192.0.2.1".parse().unwrap(), 1), "the limit has room for it");
+        assert!(all.admit(ip(1), 9, 1).is_none());
+        drop(one);
         assert!(all.shards.iter().all(|s| s.lock().unwrap().is_empty()));
     }
 

@@ -351,7 +351,8 @@ mod tests {
         let (_, stop) = tokio::sync::watch::channel(false);
         let stopping = Stopping { shutdown: stop.clone(), at_once: stop };
         let listener = Arc::new(listener);
-        let ends = Ends { client: address, local: address, sender: None, tls: false };
+        let (client, local) = (address, address);
+        let ends = Ends { client, local, sender: None, tls: false, unnamed: false };
         Arc::new(Connection::new(listener, ends, None, stopping, admitted, -1))
     }
 

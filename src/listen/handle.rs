@@ -8,7 +8,7 @@ use super::farewell::hung_up;
 
 /// A socket that somebody else owns and may close, told apart from a later one with the same
 /// number by the kernel's cookie.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle {
     fd: RawFd,
     cookie: u64,

@@ -15,6 +15,7 @@ mod handle;
 mod http1;
 mod http2;
 mod inherited;
+mod owned;
 mod proxied;
 mod socket;
 mod tls;
@@ -30,6 +31,7 @@ pub use count::{Admitted, Connections, PerListener};
 pub use handle::Handle;
 pub use http1::{Arrival, Refusal};
 pub use inherited::Sockets;
+pub use owned::{Key, Lease, UNCOUNTED};
 use pingora::server::ShutdownWatch;
 pub use tls::acceptor;
 

@@ -15,7 +15,6 @@ use super::{Admitted, Ends, Settings};
 use crate::{
     proxy_protocol::{Fault, Read, Told, read},
     reason::{self, Reason},
-    site::{Listener, ProxyProtocol},
 };
 
 /// Bytes that are read at a time: a header, and what comes with it.
@@ -41,17 +40,6 @@ pub(super) enum Unserved {
     Refused(Reason, Instant),
 }
 
-/// What a listener expects of a peer; `None`: the peer is a client.
-///
-/// SECURITY: whoever is believed chooses the address that limits, lists and logs go by. The header
-/// of anybody else is not even read: it is the malformed beginning of a request or of TLS.
-/// Test: a_strangers_header_is_a_malformed_request
-fn expected(listener: &Listener, peer: SocketAddr) -> Option<&ProxyProtocol> {
-    let peer = peer.ip().to_canonical();
-    let settings = listener.proxy_protocol.as_ref()?;
-    settings.from.iter().any(|net| net.contains(&peer)).then_some(settings)
-}
-
 /// Finds out whose connection it is. Returns its ends, and the bytes behind the header. `admitted`
 /// counts it for its sender, and for its client from then on: so `connections_per_source` bounds
 /// how many of a sender wait for their header.
@@ -65,7 +53,10 @@ pub(super) async fn open(
     admitted: &mut Admitted,
     stopping: &mut ShutdownWatch,
 ) -> Result<(Ends, BytesMut), Unserved> {
-    let Some(expected) = expected(&settings.listener, ends.client) else {
+    // SECURITY: whoever is believed chooses the address that limits, lists and logs go by. The
+    // header of anybody else is not even read: it is the malformed beginning of a request or of
+    // TLS. Test: a_strangers_header_is_a_malformed_request
+    let Some(expected) = settings.listener.balancer(ends.client.ip()) else {
         return Ok((ends, BytesMut::new()));
     };
     let limits = &settings.site_limits;
@@ -93,9 +84,9 @@ pub(super) async fn open(
                 return Err(Unserved::TooMany(source));
             }
             let sender = Some(ends.client);
-            Ok((Ends { client: source, local: destination, sender, tls }, bytes))
+            Ok((Ends { client: source, local: destination, sender, tls, unnamed: false }, bytes))
         }
-        Opening::Told(_) => Ok((ends, bytes)),
+        Opening::Told(_) => Ok((Ends { unnamed: true, ..ends }, bytes)),
         Opening::Gone => Err(Unserved::Silently),
         Opening::Refused(reason) => Err(Unserved::Refused(reason, begun)),
     }

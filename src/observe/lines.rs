@@ -17,9 +17,6 @@ use crate::lock::lock;
 pub(super) const QUEUE: usize = 8 * 1024 * 1024;
 /// Bytes written in one go.
 const CHUNK: usize = 64 * 1024;
-/// How long the writer gathers lines after it had nothing to do: waking it for every line costs a
-/// request more than the line itself.
-const GATHER: Duration = Duration::from_millis(10);
 /// Between two reports of trouble.
 const REPORT: Duration = Duration::from_secs(60);
 
@@ -67,7 +64,8 @@ pub(super) type Tell = Box<dyn Fn(&Event<'_>) + Send + Sync>;
 pub(super) struct Lines(Arc<Shared>);
 
 impl Lines {
-    /// Starts to write to a target.
+    /// Starts to write to a target. `gather` is how long lines are gathered after there was
+    /// nothing to write: to wake the writer for every line costs more than the line.
     ///
     /// # Errors
     /// The writer thread cannot be started.
@@ -75,10 +73,12 @@ impl Lines {
         thread: &'static str,
         target: Target,
         header: Header,
+        gather: Duration,
         tell: Tell,
     ) -> io::Result<Self> {
         let lines = Self(Arc::new(Shared {
             thread,
+            gather,
             tell,
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -183,6 +183,8 @@ impl Drop for Lines {
 
 struct Shared {
     thread: &'static str,
+    /// How long lines are gathered after there was nothing to write.
+    gather: Duration,
     tell: Tell,
     state: Mutex<State>,
     /// There is something to write, or no reason to wait any more.
@@ -293,7 +295,7 @@ impl Shared {
             state.idle = true;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             if !state.idle && !state.closed && state.generation == generation {
-                let more = self.wake.wait_timeout(state, GATHER);
+                let more = self.wake.wait_timeout(state, self.gather);
                 (state, _) = more.unwrap_or_else(PoisonError::into_inner);
             }
         }

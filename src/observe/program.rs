@@ -25,8 +25,8 @@ pub fn start_log(default: &str) {
     let filter = env_logger::Env::default().default_filter_or(default);
     let mut builder = env_logger::Builder::from_env(filter);
     // Without the thread, stderr as it is: better a log that may block than none.
-    if let Ok(lines) =
-        Target::stderr().and_then(|t| Lines::start("log", t, Header::default(), Box::new(tell)))
+    if let Ok(lines) = Target::stderr()
+        .and_then(|t| Lines::start("log", t, Header::default(), Duration::ZERO, Box::new(tell)))
     {
         let lines = LOG.get_or_init(|| lines);
         builder.target(LoggerTarget::Pipe(Box::new(Pipe(lines)))).write_style(style());
@@ -92,7 +92,8 @@ mod tests {
         let file = File::from(OwnedFd::from(writer));
         let target = Target::file("stderr".to_owned(), file);
         let header = Header::default();
-        let lines = Lines::start("test-log", target, header, Box::new(tell)).unwrap();
+        let lines =
+            Lines::start("test-log", target, header, Duration::ZERO, Box::new(tell)).unwrap();
         let lines: &'static Lines = Box::leak(Box::new(lines));
         let logger = env_logger::Builder::new()
             .filter_level(log::LevelFilter::Info)

@@ -20,6 +20,8 @@ use crate::lock::lock;
 
 /// How long a stop waits for lines that are not written yet.
 const CLOSE: Duration = Duration::from_secs(2);
+/// So long a line waits for others at most.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The access log. Only opening a file touches the disk; nothing here waits for a line to be
 /// written, except [`close`](Self::close), for two seconds.
@@ -41,7 +43,7 @@ impl AccessLog {
     pub fn open(settings: &site::AccessLog) -> io::Result<Self> {
         let target = Target::open(&settings.target)?;
         let tell = Box::new(|event: &Event<'_>| warn!("access log: {event}"));
-        let lines = Lines::start("access-log", target, header(settings, false), tell)?;
+        let lines = Lines::start("access-log", target, header(settings, false), GATHER, tell)?;
         let settings = RwLock::new(settings.clone());
         Ok(Self { changing: Mutex::new(()), settings, lines })
     }

@@ -2,11 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::site::Site;
-
-/// Server connections that one client connection may leave in the pool, besides its counted pins:
-/// shared ones, and those of farms that only offered a sign-in.
-const UNCOUNTED: usize = 4;
+use crate::{listen::UNCOUNTED, site::Site};
 
 /// The settings that stay as they were at the start.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Sockets towards clients and their certificates.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -29,6 +29,15 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Who may say, and has to say, whose connection it is.
     pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Listener {
+    /// What is expected of connections from this address; `None`: a client's own.
+    pub fn balancer(&self, peer: IpAddr) -> Option<&ProxyProtocol> {
+        let peer = peer.to_canonical();
+        let settings = self.proxy_protocol.as_ref()?;
+        settings.from.iter().any(|net| net.contains(&peer)).then_some(settings)
+    }
 }
 
 /// The PROXY protocol from balancers in front.

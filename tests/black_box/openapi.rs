@@ -13,8 +13,11 @@ use crate::support::{
 
 /// With something of everything that answers can tell of.
 fn config(backend: &Backend) -> String {
+    let proxied = "  - { name: behind, address: \"127.0.0.3:0\", \
+                   proxy_protocol: { from: [10.0.0.11] } }\ncertificates:\n";
+    let listeners = LISTENERS.replace("certificates:\n", proxied);
     let mut text = format!(
-        "{LISTENERS}farms:\n  a: {{ servers: [{}], bridge: http }}\n",
+        "{listeners}farms:\n  a: {{ servers: [{}], bridge: http }}\n",
         servers_of(&[("fe01", backend.port()), ("fe02", backend.port())])
     );
     text += "  s:
@@ -133,6 +136,10 @@ fn answers_are_what_the_file_says() {
         }
     }
     assert_eq!(seen, 11);
+    let site = get("/api/v1/site").json();
+    let proxied: Vec<_> = (0..3).map(|at| &site["listeners"][at]["proxy_protocol"]).collect();
+    let behind = serde_json::json!({ "from": ["10.0.0.11/32"], "required": true });
+    assert_eq!(proxied, [&Value::Null, &Value::Null, &behind], "{site}");
     explained(&file, &|path| get(path));
     // A reload that is refused has findings, with other places that belong to them.
     let twice = before.replace("publish:\n", "publish:\n  - { host: meet.*, farm: a }\n");

@@ -335,6 +335,30 @@ fn a_balancer_does_not_vouch_for_header_fields() {
     assert_eq!(field(&head, "x-forwarded-for"), Some("6.6.6.6, 192.0.2.99"));
     let line = frontgate.access_line("proxy", |l| l["path"] == "/proxy");
     assert_eq!((text(&line, "client"), text(&line, "peer")), ("6.6.6.6", "192.0.2.99:4711"));
+    // Where nobody was named the balancer is the client, and is no trusted proxy for all that.
+    let unspec = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0";
+    let unnamed: [(&str, &str, &[u8]); 4] = [
+        ("unknown", "plain", b"PROXY UNKNOWN\r\n"),
+        ("local", "plain", &write(Version::V2, Told::Itself)),
+        ("unspec", "plain", unspec),
+        ("without", "either", b""),
+    ];
+    for (way, listener, opening) in unnamed {
+        let mut client = behind(frontgate.address(listener), opening);
+        let path = format!("/{way}");
+        let head = seen(&mut client, &path, lies);
+        assert_eq!(field(&head, "x-forwarded-for"), Some(BALANCER), "{way}");
+        assert_eq!(field(&head, "x-forwarded-proto"), Some("http"), "{way}");
+        let line = frontgate.access_line(&path, |l| l["path"] == path.as_str());
+        assert_eq!(text(&line, "client"), BALANCER, "{way}");
+    }
+    // `explain` tells the same.
+    for (from, believed) in [(BALANCER, false), ("192.0.2.99", true)] {
+        let words = ["explain", "http://meet.contoso.com/", "--from", from, "-H", lies[0]];
+        let (code, out, err) = frontgate.command(&words);
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(out.contains("is a trusted proxy"), believed, "{out}");
+    }
 }
 
 #[test]

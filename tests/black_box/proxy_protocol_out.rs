@@ -109,6 +109,34 @@ fn no_two_clients_share_a_server_connection() {
 }
 
 #[test]
+fn many_clients_of_one_connection_leave_few_server_connections() {
+    let (backend, connections) = expecting();
+    let frontgate = start(&backend, "trusted_proxies: [192.0.2.99]", FORWARD);
+    let mut proxy = behind(frontgate.address("plain"), header(Version::V2, "192.0.2.99:5"));
+    let mut ask = |client: usize| {
+        let request = format!(
+            "GET /x HTTP/1.1\r\nHost: meet.contoso.com\r\nX-Forwarded-For: 198.51.100.{client}\r\n\r\n"
+        );
+        proxy.ask(request).text()
+    };
+    let named = |number: usize, client: usize| {
+        format!("{number} PROXY TCP4 198.51.100.{client} 198.51.100.1 0 443 /x")
+    };
+    for client in 0..20 {
+        assert_eq!(ask(client), named(client, client));
+        // One that is used goes on being used.
+        assert_eq!(ask(0), named(0, 0));
+    }
+    until("all but the last four have ended", SOON, || {
+        let ended: Vec<_> = connections.named().into_iter().map(|(_, ended)| ended).collect();
+        let expected: Vec<_> = (0..20).map(|number| (1..17).contains(&number)).collect();
+        (ended == expected).then_some(())
+    });
+    assert_eq!(ask(19), named(19, 19));
+    assert_eq!(ask(1), named(20, 1), "anew");
+}
+
+#[test]
 fn pinned_connections_name_their_client() {
     let (backend, connections) = expecting();
     let farm = format!("{FORWARD}, connection_auth: always");

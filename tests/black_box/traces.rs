@@ -265,7 +265,7 @@ fn a_dead_collector_holds_nothing_up_and_another_one_gets_what_follows() {
     ask(&mut client, "/after", "");
     assert_eq!(request(&posted, "/after").len(), 2);
     frontgate.log_line("takes spans again, 40 were dropped");
-    assert_eq!(frontgate.log_count("spans are dropped"), 1);
+    frontgate.logged_times("spans are dropped", 1);
     until("what was sent is counted", SOON, || {
         (metric(&frontgate, "frontgate_traces_sent_spans_total") == 2).then_some(())
     });
@@ -357,4 +357,47 @@ fn each_attempt_has_a_span_of_its_own() {
     assert_eq!((&*first["frontgate.server"], &*second["frontgate.server"]), ("dead", "live"));
     assert_eq!(first["error.type"], "connect_failed");
     assert_eq!(second["http.request.resend_count"], "1");
+}
+
+/// The header of version 2 of 192.0.2.7, whose TLS the balancer has ended.
+fn header_with_tls() -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14".to_vec();
+    header.extend([192, 0, 2, 7, 198, 51, 100, 1, 0x12, 0x67, 1, 187]);
+    // PP2_TYPE_SSL with PP2_CLIENT_SSL alone.
+    header.extend([0x20, 0, 5, 1, 0, 0, 0, 0]);
+    header
+}
+
+#[test]
+fn what_never_became_a_request_is_told_as_it_was() {
+    let (posted, script) = collector();
+    let (collector, server) = (Backend::plain(script), mirror());
+    let text = config(&traces(collector.port(), ""), &[("fe01", server.port())]);
+    let listener = "listeners:\n  - { name: behind, address: \"127.0.0.3:0\", \
+                    proxy_protocol: { from: [127.0.0.9] } }\n";
+    let frontgate = Frontgate::with(&text.replacen("listeners:\n", listener, 1));
+    let address = frontgate.address("behind");
+
+    // TLS with its client ends at the balancer.
+    let mut client = Client::plain_from("127.0.0.9", address);
+    client.send(header_with_tls());
+    client.send("GET /two HTTP/1.1\r\nHost: meet.contoso.com\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer(false).status, 400);
+    let of = request(&posted, "/two");
+    assert_eq!(of.len(), 1);
+    let attributes = told(&of[0].attributes);
+    assert_eq!(attributes["url.scheme"], "https");
+    assert_eq!(attributes["client.address"], "192.0.2.7");
+    assert_eq!(attributes["http.response.status_code"], "400");
+
+    // Closed without a word: nobody was told a status.
+    let mut silent = Client::plain_from("127.0.0.9", address);
+    silent.send("GET / HTTP/1.1\r\n\r\n");
+    assert!(silent.closed());
+    let attributes = until("the span of the missing header", PATIENCE, || {
+        let mut all = spans(&posted).into_iter().map(|span| told(&span.attributes));
+        all.find(|of| of.get("frontgate.reason").is_some_and(|why| why == "proxy_header_missing"))
+    });
+    assert_eq!(attributes["client.address"], "127.0.0.9");
+    assert_eq!(attributes.get("http.response.status_code"), None);
 }

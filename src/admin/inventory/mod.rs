@@ -9,4 +9,4 @@ mod site;
 pub use certificates::{CertificateRow, Certificates};
 pub use farms::{FarmRow, Farms};
 pub use pins::{PinnedServer, PinnedSource, Pins};
-pub use site::{ListenerRow, RuleRow, Site};
+pub use site::{ListenerRow, ProxiedRow, RuleRow, Site};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
@@ -39,6 +40,17 @@ pub struct ListenerRow {
     pub public_port: u16,
     /// The oldest TLS version, `1.2` for example; `null`: plain HTTP.
     pub tls: Option<&'static str>,
+    /// The PROXY protocol from balancers in front; `null`: no header is read.
+    pub proxy_protocol: Option<ProxiedRow>,
+}
+
+/// Who is believed to say whose connection it is.
+#[derive(Debug, Serialize)]
+pub struct ProxiedRow {
+    /// Networks of the balancers.
+    pub from: Vec<String>,
+    /// Whether their connections have to begin with a header.
+    pub required: bool,
 }
 
 /// A publish rule.
@@ -94,6 +106,10 @@ fn listener(it: &site::Listener) -> ListenerRow {
             TlsVersion::Tls11 => "1.1",
             TlsVersion::Tls12 => "1.2",
             TlsVersion::Tls13 => "1.3",
+        }),
+        proxy_protocol: it.proxy_protocol.as_ref().map(|it| ProxiedRow {
+            from: it.from.iter().map(IpNet::to_string).collect(),
+            required: it.required,
         }),
     }
 }

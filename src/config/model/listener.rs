@@ -117,7 +117,8 @@ record! {
     pub struct ProxyProtocol {
         /// Load balancers that are believed; whoever else connects is a client.
         required from: List<Cidr>,
-        /// Refuse their connections that begin without the header. Default `true`.
+        /// Refuse their connections that begin without the header. Default `true`; with `false`
+        /// the clients of a balancer that does not write it can write it themselves.
         default required: bool = true,
     }
 }

@@ -26,7 +26,7 @@ fn start(target: Target) -> (Lines, Receiver<String>) {
     let tell = Box::new(move |event: &Event<'_>| {
         let _ = tell.send(event.to_string());
     });
-    (Lines::start("test-log", target, Header::default(), tell).unwrap(), told)
+    (Lines::start("test-log", target, Header::default(), Duration::ZERO, tell).unwrap(), told)
 }
 
 fn on_a_pipe() -> (Lines, Receiver<String>, PipeReader) {
@@ -230,8 +230,14 @@ fn a_new_reader_of_a_pipe_gets_the_header_first() {
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let reader = File::options().read(true).write(true).open(&path).unwrap();
     let tell: Tell = Box::new(|_| ());
-    let lines =
-        Lines::start("test-log", open(&path).unwrap(), header("#head\n", false), tell).unwrap();
+    let lines = Lines::start(
+        "test-log",
+        open(&path).unwrap(),
+        header("#head\n", false),
+        Duration::from_millis(10),
+        tell,
+    )
+    .unwrap();
     lines.push(b"first\n".to_vec());
     assert_eq!(lines.flush(SOON), 0);
     drop(reader);

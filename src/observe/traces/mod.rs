@@ -173,7 +173,8 @@ mod tests {
         let traces = Traces::start(None);
         let access = access();
         let (query, https) = (LogQuery::Masked, true);
-        let seen = Seen { access: &access, query, https, rewritten: None, reason: None };
+        let (access, answered) = (&access, true);
+        let seen = Seen { access, answered, query, https, rewritten: None, reason: None };
         let trace = |share| Trace::begin(share, None, Instant::now()).unwrap();
         for _ in 0..QUEUE {
             traces.ended(&trace(100), &seen);
@@ -205,7 +206,8 @@ mod tests {
             ..access()
         };
         let (query, https) = (LogQuery::Full, true);
-        let seen = Seen { access: &access, query, https, rewritten: None, reason: None };
+        let seen =
+            Seen { access: &access, query, https, rewritten: None, reason: None, answered: true };
         let now = Instant::now();
         let mut trace = Trace::begin(100, None, now).unwrap();
         for _ in 0..20 {

@@ -24,6 +24,8 @@ const REMOTE: u32 = 0x200;
 pub struct Seen<'a> {
     /// As the access log tells it.
     pub access: &'a Access<'a>,
+    /// Whether any of an answer was sent; the log has a status also where nobody was told one.
+    pub answered: bool,
     /// What the access log tells of queries.
     pub query: LogQuery,
     /// Whether the client speaks https.
@@ -70,8 +72,7 @@ fn server(trace: &Trace, seen: &Seen<'_>) -> Span {
     if let Some(agent) = access.user_agent {
         to.text("user_agent.original", agent);
     }
-    // 499 is what the log says; nobody was there to be told.
-    let sent = Some(access.status).filter(|status| !matches!(status, 0 | 499));
+    let sent = seen.answered.then_some(access.status);
     to.status(sent);
     if let Some(rule) = access.rule {
         to.text("http.route", rule);

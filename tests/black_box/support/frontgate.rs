@@ -111,6 +111,13 @@ impl Frontgate {
         })
     }
 
+    /// Waits until so many lines of the program's log contain this; there must not be more.
+    pub fn logged_times(&self, needle: &str, count: usize) {
+        let what = format!("{count} log lines with {needle:?} in:\n{}", self.logged().join("\n"));
+        until(&what, SOON, || (self.log_count(needle) >= count).then_some(()));
+        assert_eq!(self.log_count(needle), count, "{needle}");
+    }
+
     /// How many lines of the program's log contain this.
     pub fn log_count(&self, needle: &str) -> usize {
         self.logged().iter().filter(|l| l.contains(needle)).count()

@@ -31,7 +31,8 @@ fn failed(span: &Span) -> bool {
 
 fn seen<'a>(access: &'a Access<'a>) -> Seen<'a> {
     let (query, https) = (LogQuery::Masked, true);
-    Seen { access, query, https, rewritten: None, reason: None }
+    let answered = !matches!(access.status, 0 | 499);
+    Seen { access, answered, query, https, rewritten: None, reason: None }
 }
 
 fn trace() -> Trace {
@@ -133,6 +134,16 @@ fn only_what_a_server_or_frontgate_did_is_an_error() {
         let sent = told.contains_key("http.response.status_code");
         assert_eq!(sent, !matches!(status, 0 | 499), "{status}");
     }
+}
+
+#[test]
+fn a_status_that_nobody_was_told_is_none() {
+    let reason = Some(reason::PROXY_HEADER_MISSING);
+    let access = Access { status: 400, ..access() };
+    let silent = spans(&trace(), &Seen { answered: false, reason, ..seen(&access) });
+    assert!(!told(&silent[0]).contains_key("http.response.status_code"));
+    let answered = spans(&trace(), &Seen { reason, ..seen(&access) });
+    assert_eq!(told(&answered[0])["http.response.status_code"], "400");
 }
 
 #[test]
