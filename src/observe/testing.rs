@@ -4,6 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use super::Access;
 
+/// One whose client sends this wherever it can.
+pub(super) fn all_of(text: &str) -> Access<'_> {
+    Access {
+        host: Some(text),
+        method: Some(text),
+        path: Some(text),
+        query: Some(text),
+        user_agent: Some(text),
+        ..access()
+    }
+}
+
 pub(super) fn access<'a>() -> Access<'a> {
     Access {
         time: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),

@@ -52,14 +52,14 @@ pub fn handshakes(peer: &Peer, address: SocketAddr, resumed: bool, count: u32) -
     let mut first = connect(&connector, address, None);
     let session = first.ssl().session().unwrap().to_owned();
     ask(&mut first);
-    let before = peer.process.processor_time();
-    for _ in 0..count {
-        let mut stream = connect(&connector, address, resumed.then_some(&session));
-        assert_eq!(stream.ssl().session_reused(), resumed);
-        ask(&mut stream);
-    }
-    let spent = peer.process.processor_time() - before;
-    spent.as_secs_f64() * 1e6 / f64::from(count)
+    let (spent, ()) = peer.process.spent(|| {
+        for _ in 0..count {
+            let mut stream = connect(&connector, address, resumed.then_some(&session));
+            assert_eq!(stream.ssl().session_reused(), resumed);
+            ask(&mut stream);
+        }
+    });
+    spent / f64::from(count)
 }
 
 /// KiB of resident memory for a poll that is held, over so many connections.

@@ -29,12 +29,7 @@ pub fn measure(options: &Options, dir: &Path, server: &Server, report: &mut Repo
     for (key, name, scale) in scales {
         let peer = Peer::start(Kind::Frontgate, dir, server, scale);
         let costs: Vec<_> = (0..options.rounds)
-            .map(|_| {
-                let before = peer.process.processor_time();
-                let run = load::closed(peer.rsa, HOST, false, "/", options.seconds);
-                let spent = (peer.process.processor_time() - before).as_secs_f64();
-                spent * 1e6 / (run.requests * (run.seconds + 1.0) / run.seconds)
-            })
+            .map(|_| load::request(&peer, HOST, false, options.seconds))
             .collect();
         eprintln!("{key}: {:.1} µs/request", median(&costs));
         report.own.push((key, format!("a request with {name}"), median(&costs), "µs"));

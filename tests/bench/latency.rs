@@ -45,17 +45,15 @@ pub fn measure(
 ) -> Vec<Row> {
     let peers = Kind::ALL.map(|kind| (kind, Peer::start(kind, dir, server, Scale::ONE)));
     let host = if http2 { HOST_H2 } else { HOST };
-    let empty = || Kind::ALL.map(|kind| (kind, Vec::new())).to_vec();
-    let mut rows: Vec<_> =
-        names.iter().map(|(key, work)| Row { key, work, unit: "ms", figures: empty() }).collect();
+    let mut rows = names.map(|(key, work)| Row::new(key, work, "ms"));
     for round in 0..options.rounds {
         for (kind, peer) in &peers {
             let found = load::open(peer.rsa, host, http2, RATE, options.seconds);
             eprintln!("{} round {round}: {} {found:.2?} ms", names[0].0, kind.name());
             for (row, figure) in rows.iter_mut().zip(found) {
-                row.figures.iter_mut().find(|(of, _)| of == kind).unwrap().1.push(figure);
+                row.add(*kind, figure);
             }
         }
     }
-    rows
+    rows.into()
 }

@@ -8,15 +8,18 @@ use std::{
 
 use serde_json::Value;
 
-/// What a run of h2load was.
-#[derive(Clone, Copy, Debug)]
-pub struct Run {
-    pub requests: f64,
-    pub seconds: f64,
+use super::peers::Peer;
+
+/// Microseconds of processor time for a request, in a closed loop of so many seconds.
+pub fn request(peer: &Peer, host: &str, http2: bool, seconds: u64) -> f64 {
+    let (spent, requests) = peer.process.spent(|| closed(peer.rsa, host, http2, seconds));
+    // The second of warming up costs processor time, too: requests are counted by rate.
+    let seconds = seconds as f64;
+    spent / (requests * (seconds + 1.0) / seconds)
 }
 
-/// Over so many connections for so many seconds, closed loop.
-pub fn closed(address: SocketAddr, host: &str, http2: bool, path: &str, seconds: u64) -> Run {
+/// Requests that were answered over sixteen connections in so many seconds, after another one.
+fn closed(address: SocketAddr, host: &str, http2: bool, seconds: u64) -> f64 {
     let mut command = Command::new("h2load");
     command.args(["-t1", "-c16", "--warm-up-time=1s"]).arg(format!("-D{seconds}"));
     command.arg(format!("--connect-to={address}"));
@@ -24,7 +27,7 @@ pub fn closed(address: SocketAddr, host: &str, http2: bool, path: &str, seconds:
     if !http2 {
         command.arg("--h1");
     }
-    let done = command.arg(format!("https://{host}:{}{path}", address.port())).output();
+    let done = command.arg(format!("https://{host}:{}/", address.port())).output();
     let done = done.expect("h2load is missing: scripts/dependencies.sh bench installs it");
     let text = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
     let count = |what: &str| {
@@ -38,7 +41,7 @@ pub fn closed(address: SocketAddr, host: &str, http2: bool, path: &str, seconds:
     assert!(errors == 0.0, "{command:?}: {text}");
     let statuses = text.lines().find(|line| line.starts_with("status codes:")).unwrap();
     assert!(statuses.contains(" 0 3xx, 0 4xx, 0 5xx"), "{statuses}");
-    Run { requests: count(" succeeded"), seconds: seconds as f64 }
+    count(" succeeded")
 }
 
 /// Latencies in ms at 50, 99 and 99.9 %, at a rate that does not depend on the answers.

@@ -109,13 +109,7 @@ fn one_worker<'a>(options: &Options, dir: &'a Path) -> Vec<Work<'a>> {
             key,
             name,
             "µs/request",
-            Box::new(move |peer| {
-                let before = peer.process.processor_time();
-                // The second of warming up costs processor time, too: requests are counted by rate.
-                let run = load::closed(peer.rsa, host, http2, "/", seconds);
-                let spent = (peer.process.processor_time() - before).as_secs_f64();
-                spent * 1e6 / (run.requests * (run.seconds + 1.0) / run.seconds)
-            }),
+            Box::new(move |peer| load::request(peer, host, http2, seconds)),
         );
     }
     for (key, name, ecdsa, resumed) in [
@@ -147,9 +141,10 @@ fn one_worker<'a>(options: &Options, dir: &'a Path) -> Vec<Work<'a>> {
                 let file = dir.join("files").join(body);
                 let mib = times as f64 * if body == "1m" { 1.0 } else { 100.0 };
                 let path = if up { "/up".to_owned() } else { format!("/files/{body}") };
-                let before = peer.process.processor_time();
-                load::bodies(peer.rsa, HOST, &path, up.then_some(&*file), times);
-                (peer.process.processor_time() - before).as_secs_f64() * 1e6 / mib
+                let file = up.then_some(&*file);
+                let (spent, ()) =
+                    peer.process.spent(|| load::bodies(peer.rsa, HOST, &path, file, times));
+                spent / mib
             }),
         );
     }
@@ -159,31 +154,29 @@ fn one_worker<'a>(options: &Options, dir: &'a Path) -> Vec<Work<'a>> {
 
 /// Rounds take turns, so that what the machine does besides meets all of them.
 fn measure(work: &Work<'_>, options: &Options, peers: &[(Kind, Peer); 3]) -> Row {
-    let mut figures: Vec<_> = Kind::ALL.map(|kind| (kind, Vec::new())).to_vec();
+    let mut row = Row::new(work.key, work.name, work.unit);
     for round in 0..options.rounds {
         for (kind, peer) in peers {
             let figure = (work.round)(peer);
             eprintln!("{} round {round}: {} {figure:.1} {}", work.key, kind.name(), work.unit);
-            let of = figures.iter_mut().find(|(of, _)| of == kind);
-            of.unwrap().1.push(figure);
+            row.add(*kind, figure);
         }
     }
-    Row { key: work.key, work: work.name, unit: work.unit, figures }
+    row
 }
 
 /// Every round with a fresh process: memory that was once taken stays.
 fn polls(options: &Options, dir: &Path, server: &Server) -> Row {
-    let mut figures: Vec<_> = Kind::ALL.map(|kind| (kind, Vec::new())).to_vec();
+    let mut row = Row::new("poll", "memory a held long poll, TLS both sides", "KiB");
     for round in 0..options.rounds {
-        for (kind, all) in &mut figures {
-            let peer = Peer::start(*kind, dir, server, Scale::ONE);
+        for kind in Kind::ALL {
+            let peer = Peer::start(kind, dir, server, Scale::ONE);
             let figure = connections::polls(&peer, server, 5000);
             eprintln!("poll round {round}: {} {figure:.1} KiB", kind.name());
-            all.push(figure);
+            row.add(kind, figure);
         }
     }
-    let work = "memory a held long poll, TLS both sides";
-    Row { key: "poll", work, unit: "KiB", figures }
+    row
 }
 
 /// Processor, cores, kernel.

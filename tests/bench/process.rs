@@ -45,8 +45,15 @@ impl Process {
         pids
     }
 
+    /// Microseconds of processor time that it takes while `work` is done.
+    pub fn spent<T>(&self, work: impl FnOnce() -> T) -> (f64, T) {
+        let before = self.processor_time();
+        let done = work();
+        ((self.processor_time() - before).as_secs_f64() * 1e6, done)
+    }
+
     /// Processor time of all its threads, user and system.
-    pub fn processor_time(&self) -> Duration {
+    fn processor_time(&self) -> Duration {
         self.pids().into_iter().map(processor_time).sum()
     }
 

@@ -12,19 +12,34 @@ pub struct Row {
     pub key: &'static str,
     pub work: &'static str,
     pub unit: &'static str,
-    pub figures: Vec<(Kind, Vec<f64>)>,
+    figures: Vec<(Kind, Vec<f64>)>,
 }
 
 impl Row {
+    /// Nothing was measured yet.
+    pub fn new(key: &'static str, work: &'static str, unit: &'static str) -> Self {
+        Self { key, work, unit, figures: Kind::ALL.map(|kind| (kind, Vec::new())).to_vec() }
+    }
+
+    /// What a round of a proxy came to.
+    pub fn add(&mut self, kind: Kind, figure: f64) {
+        let of = self.figures.iter_mut().find(|(of, _)| *of == kind);
+        of.unwrap().1.push(figure);
+    }
+
     fn of(&self, kind: Kind) -> Option<&[f64]> {
         self.figures.iter().find(|(of, _)| *of == kind).map(|(_, figures)| &**figures)
     }
 
+    /// The median of the better of the others.
+    fn best(&self) -> f64 {
+        let others = [Kind::Nginx, Kind::HaProxy].into_iter().filter_map(|kind| self.of(kind));
+        others.map(median).fold(f64::INFINITY, f64::min)
+    }
+
     /// Frontgate's median against the better of the others.
     fn ratio(&self) -> Option<f64> {
-        let ours = median(self.of(Kind::Frontgate)?);
-        let others = [Kind::Nginx, Kind::HaProxy].into_iter().filter_map(|kind| self.of(kind));
-        let best = others.map(median).fold(f64::INFINITY, f64::min);
+        let (ours, best) = (median(self.of(Kind::Frontgate)?), self.best());
         best.is_finite().then(|| ours / best)
     }
 }
@@ -119,10 +134,7 @@ impl Report {
         );
         let mut y = 46.0;
         for row in rows {
-            let best = [Kind::Nginx, Kind::HaProxy]
-                .into_iter()
-                .filter_map(|kind| row.of(kind).map(median))
-                .fold(f64::INFINITY, f64::min);
+            let best = row.best();
             let _ = writeln!(out, "<text x=\"10\" y=\"{}\">{}</text>", y + line * 1.7, row.work);
             for (kind, color) in
                 [(Kind::Frontgate, "#0a7d5a"), (Kind::Nginx, "#8c959f"), (Kind::HaProxy, "#57606a")]

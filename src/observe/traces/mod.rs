@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        observe::{Access, testing::access},
+        observe::testing::{access, all_of},
         site::LogQuery,
     };
 
@@ -197,14 +197,7 @@ mod tests {
     async fn large_spans_fill_the_queue_before_there_are_many() {
         let traces = Traces::start(None);
         let long = "x".repeat(60_000);
-        let access = Access {
-            host: Some(&long),
-            method: Some(&long),
-            path: Some(&long),
-            query: Some(&long),
-            user_agent: Some(&long),
-            ..access()
-        };
+        let access = all_of(&long);
         let (query, https) = (LogQuery::Full, true);
         let seen =
             Seen { access: &access, query, https, rewritten: None, reason: None, answered: true };

@@ -8,7 +8,10 @@ use prost::Message;
 
 use super::*;
 use crate::{
-    observe::{testing::access, traces::Target},
+    observe::{
+        testing::{access, all_of},
+        traces::Target,
+    },
     reason,
 };
 
@@ -206,14 +209,7 @@ fn names_do_not_grow_with_what_clients_invent() {
 #[test]
 fn nothing_a_client_sends_makes_a_span_large() {
     let long = "ä".repeat(60_000);
-    let access = Access {
-        host: Some(&long),
-        method: Some(&long),
-        path: Some(&long),
-        query: Some(&long),
-        user_agent: Some(&long),
-        ..access()
-    };
+    let access = all_of(&long);
     let mut trace = trace();
     trace.attempt(target(), trace.started);
     let all = spans(&trace, &Seen { query: LogQuery::Full, ..seen(&access) });
