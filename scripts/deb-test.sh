@@ -84,7 +84,8 @@ case " $* " in
 *" is-active "*) [ "$(main)" != 0 ] ;;
 *" is-enabled "*) echo enabled ;;
 *" show "*MainPID*) main ;;
-*" show "*StatusText*) sed -n 's/.*\(upgrade failed: .*\)/\1/p' "$log" | tail -n 1 ;;
+# Behind the time, as Frontgate tells it: the text of another attempt is another one.
+*" show "*StatusText*) sed -n 's/^\[\([^ ]*\) .*\(upgrade failed: .*\); this .*/\2 (\1)/p' "$log" | tail -n 1 ;;
 *" kill "*) kill -USR2 "$(main)" ;;
 *" start "*) start ;;
 *" restart "*) stop; start ;;
@@ -188,12 +189,29 @@ while [ -e "/proc/$old" ]; do
 done
 [ "$(readlink "/proc/$new/exe")" = "$root/usr/bin/frontgate" ] || fail "it is not the new program"
 
-say "upgrading to what the configuration is not valid for"
-echo 'nonsense: true' >>"$root/etc/frontgate/config.yaml"
+say "upgrading to what cannot take over"
+serves() { # WHAT
+    grep -q 'upgrade failed: ' "$work/told" || fail "$1: nobody says why: $(cat "$work/told")"
+    grep -q 'goes on serving' "$work/told" || fail "$1: nobody says what serves"
+    [ "$(pid)" = "$new" ] || fail "$1: the old one does not serve any more"
+    ! grep '^stop\|^restart' "$root/var/log/systemctl.calls" || fail "$1: it was stopped"
+}
+configuration=$root/etc/frontgate/config.yaml
+echo 'nonsense: true' >>"$configuration"
 inside dpkg -i "/tmp/$(package 1)" 2>"$work/told" || fail "downgrade: $(cat "$work/told")"
-grep -q 'goes on serving' "$work/told" || fail "nobody says why it did not take over"
-[ "$(pid)" = "$new" ] || fail "the old one does not serve any more"
-sed -i '$d' "$root/etc/frontgate/config.yaml"
+serves "an invalid configuration"
+sed -i '$d' "$configuration"
+# Root can read it, and finds nothing wrong with it.
+chown 0:0 "$configuration"
+chmod 0600 "$configuration"
+inside frontgate check || fail "the configuration of this test"
+inside dpkg -i "/tmp/$(package 2)" 2>"$work/told" || fail "upgrade: $(cat "$work/told")"
+serves "a configuration that cannot be read"
+# What was told of those counts no more.
+inside chgrp frontgate /etc/frontgate/config.yaml
+chmod 0640 "$configuration"
+inside dpkg -i "/tmp/$(package 1)" 2>"$work/told" || fail "downgrade: $(cat "$work/told")"
+[ "$(pid)" != 0 ] && [ "$(pid)" != "$new" ] || fail "nobody took over: $(cat "$work/told")"
 
 say "removing and purging"
 inside dpkg --remove frontgate 2>"$work/told" || fail "remove: $(cat "$work/told")"

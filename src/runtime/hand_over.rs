@@ -168,7 +168,9 @@ pub(super) async fn hand_over(
 fn failed(instance: &Instance, reload: bool, why: &str) -> Attempt {
     let text = format!("upgrade failed: {why}; this process ({}) serves on", std::process::id());
     instance.events.tell(News::new(code::UPGRADE_FAILED, text).with("reason", why));
-    instance.manager.status(&format!("upgrade failed: {why}"));
+    // With the time, so that two attempts in a row can be told apart.
+    let now = jiff::Timestamp::now();
+    instance.manager.status(&format!("upgrade failed: {why} ({now:.0})"));
     Attempt::Failed { reload }
 }
 
