@@ -26,6 +26,11 @@ use crate::{
 
 /// How long a new site waits for the names of its servers before it serves.
 const LOOKUPS: Duration = Duration::from_secs(5);
+/// What a look at the servers may take besides the timeout of a probe.
+const SLACK: Duration = Duration::from_secs(5);
+/// How long a process that takes over looks at its servers at most: whoever hands over to it waits
+/// for a minute in all.
+const LONGEST_LOOK: Duration = Duration::from_secs(40);
 /// Attempts of one request over all servers and addresses; `forward` ends them much earlier.
 const MAX_TRIES: usize = 64;
 
@@ -109,16 +114,31 @@ impl Builder {
         Live { table, farms, certificates, pins, settings, routes, site }
     }
 
-    /// Waits, but not for long, until every server that would get traffic was probed once: what
-    /// another process knew of them is not known here.
+    /// Waits until every server that would get traffic was probed once: what another process knows
+    /// of them is not known here. A server that hangs is told by the timeout of its probe alone.
     pub(super) async fn looked_at(&self, current: &Current) {
         let live = current.load();
+        let waiting = || {
+            let pairs = live.farms.iter().flat_map(|farm| {
+                farm.servers().iter().map(move |server| (&farm.spec().name, server))
+            });
+            pairs.filter(|(_, server)| !server.looked_at())
+        };
         let all = async {
-            while !live.farms.iter().flat_map(|farm| farm.servers()).all(|s| s.looked_at()) {
+            while waiting().next().is_some() {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        let _ = timeout(LOOKUPS, all).await;
+        let patience = patience(&live.site);
+        if timeout(patience, all).await.is_err() {
+            for (farm, server) in waiting() {
+                let name = server.name();
+                log::warn!(
+                    "farm {farm}: server {name} was not probed within {patience:?} and gets \
+                     traffic until that is done"
+                );
+            }
+        }
     }
 
     fn settings(&self, site: &Site, listener: &Arc<Listener>) -> anyhow::Result<Settings> {
@@ -142,6 +162,12 @@ impl Builder {
     }
 }
 
+/// How long a first look at every server may take.
+fn patience(site: &Site) -> Duration {
+    let timeouts = site.farms.iter().flat_map(|farm| &farm.probes).map(|probe| probe.timeout);
+    timeouts.max().unwrap_or_default().saturating_add(SLACK).min(LONGEST_LOOK)
+}
+
 /// Pingora's proxy around `current`. Its pool is sized once, here.
 pub(super) fn proxy(site: &Site, current: &Arc<Current>) -> Arc<HttpProxy<Forward>> {
     let conf = ServerConf {
@@ -157,4 +183,31 @@ pub(super) fn proxy(site: &Site, current: &Arc<Current>) -> Arc<HttpProxy<Forwar
     proxy.server_options = Some(options);
     proxy.handle_init_modules();
     Arc::new(proxy)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_first_look_is_as_long_as_the_longest_probe_but_has_an_end() {
+        let patience = |probes: &[&str]| {
+            let mut text = String::from(
+                "domains: [contoso.com]\nlisteners: [{ address: \"127.0.0.1:80\" }]\nfarms:\n",
+            );
+            for (number, probe) in probes.iter().enumerate() {
+                text +=
+                    &format!("  f{number}: {{ servers: [127.0.0.1], bridge: http, {probe} }}\n");
+            }
+            text += "publish: [{ host: meet.*, farm: f0, schemes: [http] }]\n";
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("frontgate.yaml");
+            std::fs::write(&file, text).unwrap();
+            let outcome = crate::config::load(&file);
+            super::patience(&outcome.site.expect(&format!("{:?}", outcome.findings))).as_secs()
+        };
+        assert_eq!(patience(&[""]), 5, "nobody is probed");
+        assert_eq!(patience(&["probe: { path: / }"]), 15);
+        let slow = "probes: [{ tcp: 80 }, { path: /, interval: 60s, timeout: 20s }]";
+        assert_eq!(patience(&["probe: { path: / }", slow]), 25);
+        assert_eq!(patience(&["probe: { path: /, interval: 60s, timeout: 60s }"]), 40);
+    }
 }

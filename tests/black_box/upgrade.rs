@@ -251,6 +251,52 @@ fn ten_upgrades_under_load_cost_nobody_a_request() {
     ended(next);
 }
 
+/// Farm `a` has a server that answers and one that accepts and never does; its probes take `timeout`.
+/// Returns how many requests the silent one got besides probes.
+fn with_a_silent_server(timeout: &str, more: &str) -> (String, [Backend; 2], Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let silent = Backend::plain(move |wire: &mut dyn Wire, _| {
+        while let Some(head) = read_head(wire) {
+            if !head.starts_with("GET /probe ") {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let server = server();
+    let text = format!(
+        "{LISTENERS}shutdown: {{ drain: 60s }}\n{more}farms:\n  \
+         a: {{ servers: [{}], bridge: http, probe: {{ path: /probe, interval: 60s, \
+         timeout: {timeout}, fall: 2 }} }}\npublish:\n  \
+         - {{ host: meet.*, farm: a, schemes: [https, http] }}\n",
+        servers_of(&[("good", server.port()), ("silent", silent.port())]),
+    );
+    (text, [server, silent], asked)
+}
+
+#[test]
+fn a_server_that_hangs_gets_nothing_from_the_next_process_either() {
+    let (text, _servers, asked) = with_a_silent_server("7s", "");
+    let mut frontgate = Frontgate::with(&text);
+    let down =
+        || (frontgate.log_count("server silent is down: timeout after 7s") > 0).then_some(());
+    until("the silent one is out", Duration::from_secs(60), down);
+    let plain = frontgate.address("plain");
+    let mut crowd = Crowd::new();
+    for _ in 0..2 {
+        crowd.join(move || good(&Client::plain(plain).ask(GET)));
+    }
+    let next = upgrade(&frontgate, frontgate.pid());
+    for _ in 0..20 {
+        good(&Client::plain(plain).ask(GET));
+    }
+    crowd.finish();
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert_eq!(frontgate.exit_code(SOON), 0);
+    kill(next, libc::SIGTERM);
+    ended(next);
+}
+
 /// A sign-in whose first step comes after the hand-over, on a connection from before it.
 #[test]
 fn a_sign_in_that_has_begun_ends_where_it_began() {
