@@ -19,6 +19,7 @@ pub mod pin;
 pub mod post;
 pub mod proxy_protocol;
 pub mod reason;
+pub mod replaced;
 pub mod route;
 pub mod runtime;
 pub mod site;

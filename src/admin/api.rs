@@ -127,7 +127,9 @@ fn written(context: &Context, page: Page, query: Option<&str>) -> Result<Answer,
         Page::Explain => {
             json(StatusCode::OK, &explained::answer(&*live()?, query.unwrap_or_default())?)
         }
-        Page::Servers => json(StatusCode::OK, &Servers::of(&context.farms.list())),
+        Page::Servers => {
+            json(StatusCode::OK, &Servers::of(&context.farms.list(), context.replaced()))
+        }
         Page::Site => json(StatusCode::OK, &Site::of(&live()?.site, context.reloads.last())),
         Page::Farms => json(StatusCode::OK, &Farms::of(&live()?.farms)),
         Page::OpenApi => {

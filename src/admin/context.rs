@@ -25,6 +25,7 @@ use crate::{
     farm::Farms,
     forward::{Current, Live},
     lock::lock,
+    replaced::Replaced,
     site::{Admin, Token},
     store::Store,
 };
@@ -53,6 +54,8 @@ pub struct Context {
     made: Mutex<Option<Token>>,
     /// What `/metrics` reads, once there is something.
     pub(super) scrape: OnceLock<Scrape>,
+    /// The processes before this one.
+    replaced: OnceLock<Arc<Replaced>>,
 }
 
 impl Context {
@@ -81,12 +84,23 @@ impl Context {
             changes: Arc::default(),
             made: Mutex::default(),
             scrape: OnceLock::new(),
+            replaced: OnceLock::new(),
         }
     }
 
     /// From now on there is something to measure.
     pub fn measure(&self, scrape: Scrape) {
         let _ = self.scrape.set(scrape);
+    }
+
+    /// From here on it is told of these, as long as they have not ended.
+    pub fn tell_of(&self, replaced: &Arc<Replaced>) {
+        let _ = self.replaced.set(replaced.clone());
+    }
+
+    /// Processes that upgrades have replaced and that still let their requests end.
+    pub(super) fn replaced(&self) -> Vec<u32> {
+        self.replaced.get().map(|replaced| replaced.alive()).unwrap_or_default()
     }
 
     /// From here on this is what serves.

@@ -20,6 +20,10 @@ pub struct Servers {
     pub version: u32,
     /// Every server of every farm, in the order of the site.
     pub servers: Vec<ServerRow>,
+    /// Processes that upgrades have replaced and that still let their requests end, the oldest first.
+    /// Those requests are not in the counts of `servers`.
+    #[serde(default)]
+    pub replaced: Vec<u32>,
 }
 
 /// One server of one farm. Times are RFC 3339, UTC.
@@ -93,11 +97,16 @@ pub struct ServerRow {
 
 impl Servers {
     /// As it is now.
-    pub(super) fn of(farms: &[Arc<Farm>]) -> Self {
+    pub(super) fn of(farms: &[Arc<Farm>], replaced: Vec<u32>) -> Self {
+        Self { version: VERSION, servers: Self::rows(farms), replaced }
+    }
+
+    /// The servers alone.
+    pub(super) fn rows(farms: &[Arc<Farm>]) -> Vec<ServerRow> {
         let rows = |farm: &Arc<Farm>| -> Vec<ServerRow> {
             farm.servers().iter().map(|server| ServerRow::of(&farm.spec().name, server)).collect()
         };
-        Self { version: VERSION, servers: farms.iter().flat_map(rows).collect() }
+        farms.iter().flat_map(rows).collect()
     }
 }
 

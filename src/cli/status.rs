@@ -12,6 +12,7 @@ use super::{
     admin::{self, AdminArgs},
     order::complain,
     table::table,
+    wait::still_there,
 };
 use crate::{
     admin::{Ask, Place, ServerRow, Servers},
@@ -119,7 +120,8 @@ fn as_json(told: &[Told<'_>]) -> String {
         let at = at.to_string();
         match result {
             Ok(servers) => json!({ "admin": at, "servers": servers.servers,
-                                   "without_servers": left_alone(servers) }),
+                                   "without_servers": left_alone(servers),
+                                   "replaced": servers.replaced }),
             Err(error) => json!({ "admin": at, "error": error }),
         }
     };
@@ -154,6 +156,9 @@ fn as_text(told: &[Told<'_>], now: SystemTime) -> String {
         text += &format!("{open} of {} servers take new clients\n", rows.len());
         for farm in left_alone(servers) {
             text += &format!("farm {farm}: NO server takes new clients\n");
+        }
+        for process in &servers.replaced {
+            text += &format!("{}, which are not counted here\n", still_there(*process));
         }
     }
     text
@@ -259,13 +264,16 @@ mod tests {
                 row(json!({ "farm": "ews", "takes_clients": false })),
                 row(json!({ "farm": "ews", "server": "exch02" })),
             ],
+            replaced: vec![4711],
         };
         let here = Place::parse("unix:/run/a").unwrap();
         let text = as_text(&[(&here, Ok(servers))], at("2026-01-01T00:00:00Z"));
         assert!(text.starts_with("FARM  SERVER  STATE"), "{text}");
         assert!(
             text.ends_with(
-                "1 of 3 servers take new clients\nfarm owa: NO server takes new clients\n"
+                "1 of 3 servers take new clients\nfarm owa: NO server takes new clients\n\
+                 process 4711, which an upgrade has replaced, still lets its requests end, which \
+                 are not counted here\n"
             ),
             "{text}"
         );

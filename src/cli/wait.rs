@@ -24,6 +24,12 @@ pub(super) enum Until {
 }
 
 impl Until {
+    /// Who else may have requests for it, which only that process knows.
+    fn elsewhere(self, all: &Servers) -> impl Iterator<Item = String> {
+        let replaced = if self == Self::Idle { &*all.replaced } else { &[] };
+        replaced.iter().map(|process| still_there(*process))
+    }
+
     /// What is still missing at this server.
     fn missing(self, row: &ServerRow) -> Option<String> {
         let name = format!("{}/{}", row.farm, row.server);
@@ -49,6 +55,11 @@ impl Until {
             }
         }
     }
+}
+
+/// What people are told of a process before this one.
+pub(super) fn still_there(process: u32) -> String {
+    format!("process {process}, which an upgrade has replaced, still lets its requests end")
 }
 
 /// Waits for the servers that an order named, at every address where it was given; or tells what
@@ -80,7 +91,7 @@ pub(super) fn wait(
                     let rows = all.servers.iter();
                     let rows = rows.filter(|row| named.contains(&(&*row.farm, &*row.server)));
                     let told = rows.filter_map(|row| until.missing(row));
-                    told.map(|what| format!("{at}: {what}")).collect()
+                    told.chain(until.elsewhere(all)).map(|what| format!("{at}: {what}")).collect()
                 }
             })
             .collect();

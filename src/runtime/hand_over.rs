@@ -8,9 +8,10 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs, io,
+    fs,
+    io::{self, PipeWriter},
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, RawFd},
         unix::{fs::MetadataExt, net::UnixStream as StdUnixStream, process::ExitStatusExt},
     },
     path::{self, Path, PathBuf},
@@ -126,7 +127,7 @@ pub(super) async fn hand_over(
             );
         }
     };
-    let (mut child, mut line, process) = starting;
+    let Starting { mut child, mut line, process, end } = starting;
     info!("upgrade: process {process} ({}) gets ready", program.path.display());
     instance.manager.status(&format!("process {process} gets ready to take over"));
     let (mut reload, mut stop) = (false, None);
@@ -161,6 +162,8 @@ pub(super) async fn hand_over(
     info!("handed over to process {process}; what runs here may end");
     // Nor is it waited for here (`Successor::failure` says why).
     std::mem::forget(child);
+    // Open until the last line of the access log is written.
+    std::mem::forget(end);
     let process = libc::pid_t::try_from(process).unwrap_or(-1);
     Attempt::Done(Box::new(Successor { process, line, _owed, answered, _changes: changes }))
 }
@@ -174,10 +177,22 @@ fn failed(instance: &Instance, reload: bool, why: &str) -> Attempt {
     Attempt::Failed { reload }
 }
 
-/// Starts the new process: it, the line to it, its number.
-async fn starting(instance: &Instance, program: &Program) -> io::Result<(Child, UnixStream, u32)> {
+/// A process that gets ready.
+struct Starting {
+    child: Child,
+    line: UnixStream,
+    process: u32,
+    /// Closed with this process, once that is one of those before.
+    end: PipeWriter,
+}
+
+/// Starts the new process.
+async fn starting(instance: &Instance, program: &Program) -> io::Result<Starting> {
     let mut sockets = instance.listeners.sockets()?;
     sockets.extend(instance.admin.sockets().await?);
+    let mut lives = instance.replaced.copies()?;
+    let (life, end) = io::pipe()?;
+    lives.push((std::process::id(), life.into()));
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let line = UnixStream::from_std(ours)?;
@@ -186,16 +201,18 @@ async fn starting(instance: &Instance, program: &Program) -> io::Result<(Child, 
         version: env!("CARGO_PKG_VERSION").to_owned(),
         line: theirs.as_raw_fd(),
         sockets: sockets.iter().map(|(role, fd)| (role.clone(), fd.as_raw_fd())).collect(),
+        lives: lives.iter().map(|(process, fd)| (*process, fd.as_raw_fd())).collect(),
     };
-    let child = spawn(program, &handed, &sockets)?;
+    // What it speaks of is open until the process has its copies.
+    let child = spawn(program, &handed)?;
     let process = child.id().ok_or_else(|| io::Error::other("it ended at once"))?;
-    Ok((child, line, process))
+    Ok(Starting { child, line, process, end })
 }
 
-/// `_open`: what `handed` speaks of, open until the process has its copies.
-fn spawn(program: &Program, handed: &Handed, _open: &[(String, OwnedFd)]) -> io::Result<Child> {
-    let inherited: Vec<RawFd> =
-        handed.sockets.iter().map(|(_, fd)| *fd).chain([handed.line]).collect();
+fn spawn(program: &Program, handed: &Handed) -> io::Result<Child> {
+    let Handed { sockets, lives, line, .. } = handed;
+    let inherited = sockets.iter().map(|(_, fd)| *fd).chain(lives.iter().map(|(_, fd)| *fd));
+    let inherited: Vec<RawFd> = inherited.chain([*line]).collect();
     let mut command = Command::new(&program.path);
     command.arg0(&program.name).args(&program.arguments);
     command.env(VARIABLE, serde_json::to_string(handed)?);

@@ -27,6 +27,7 @@ use crate::{
     forward::{Current, Live},
     listen::{Bound, Connections, Sockets},
     observe::AccessLog,
+    replaced::Replaced,
     site::{Listener, Site},
     store::Store,
 };
@@ -56,6 +57,8 @@ pub(super) struct Instance {
     pub(super) manager: Arc<Manager>,
     /// It watches until it has ended.
     predecessor: Option<Predecessor>,
+    /// It and those before it.
+    pub(super) replaced: Arc<Replaced>,
 }
 
 /// What is there before a Frontgate starts.
@@ -65,6 +68,8 @@ pub(super) struct Before {
     pub(super) sockets: Sockets,
     /// The Frontgate that serves until this one is ready.
     pub(super) predecessor: Option<Predecessor>,
+    /// It and those before it, as far as they have not ended.
+    pub(super) replaced: Replaced,
 }
 
 impl Instance {
@@ -75,7 +80,8 @@ impl Instance {
         site: Arc<Site>,
         before: Before,
     ) -> anyhow::Result<Self> {
-        let Before { mut sockets, predecessor } = before;
+        let Before { mut sockets, predecessor, replaced } = before;
+        let replaced = Arc::new(replaced);
         let bound = site.listeners.iter().map(|listener| bind(listener, &mut sockets));
         let bound = bound.collect::<anyhow::Result<Vec<_>>>()?;
         let log = AccessLog::open(&site.access_log).context("access log")?;
@@ -86,6 +92,7 @@ impl Instance {
         let builder = Builder::new(farms.clone());
         let ready = Arc::new(AtomicBool::new(false));
         let context = Arc::new(admin::Context::new(ready.clone(), farms, store, events.clone()));
+        context.tell_of(&replaced);
         let (admin, doors) = AdminSide::bind(&site.admin, &context, &events, &mut sockets)?;
         sockets.close_rest();
         let mut doors = Some(doors);
@@ -117,6 +124,7 @@ impl Instance {
             fixed: Fixed::of(&site),
             manager: Arc::default(),
             predecessor: None,
+            replaced,
         };
         if let Some(predecessor) = &predecessor {
             instance.builder.looked_at(&instance.current).await;

@@ -81,7 +81,16 @@ async fn drain(instance: &Instance) {
         tokio::join!(sleep(shutdown.delay), reopened);
     }
     instance.listeners.close();
+    let end = Instant::now() + shutdown.drain;
     ended(instance).await;
+    // A service manager gives what is left after the main process as long as it likes.
+    let left = end.saturating_duration_since(Instant::now());
+    for process in instance.replaced.alive() {
+        info!("process {process}, which an upgrade has replaced, has requests that may end");
+    }
+    if timeout(left, instance.replaced.gone()).await.is_err() {
+        warn!("{:?} are not waited for any longer", instance.replaced.alive());
+    }
 }
 
 /// Waits for the running requests, but not longer than they may take.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::instance::Before;
-use crate::listen::Sockets;
+use crate::{listen::Sockets, replaced::Replaced};
 
 /// The variable in which a process finds what is handed over to it, as the JSON of [`Handed`].
 pub(super) const VARIABLE: &str = "FRONTGATE_TAKE_OVER";
@@ -36,6 +36,9 @@ pub(super) struct Handed {
     pub(super) line: RawFd,
     /// What each listening socket is used for, and its descriptor.
     pub(super) sockets: Vec<(String, RawFd)>,
+    /// The processes before the new one, the oldest first, and pipes that end with them.
+    #[serde(default)]
+    pub(super) lives: Vec<(u32, RawFd)>,
 }
 
 /// The Frontgate that serves until this one is ready.
@@ -69,25 +72,27 @@ pub(super) fn before() -> Before {
     let ours = |handed: &Handed| handed.process == std::os::unix::process::parent_id();
     match handed.filter(ours) {
         Some(handed) => from_predecessor(handed),
-        None => Before { sockets: from_systemd(), predecessor: None },
+        None => Before { sockets: from_systemd(), ..Before::default() },
     }
 }
 
 fn from_predecessor(handed: Handed) -> Before {
-    let Handed { process, version, line, sockets } = handed;
+    let Handed { process, version, line, sockets, lives } = handed;
     let sockets = sockets.into_iter().map(|(role, fd)| (fd, Some(role)));
     // SAFETY: the parent opened them for this process, which has looked at none of them yet.
     let sockets = unsafe { Sockets::inherit(sockets) };
+    // SAFETY: as for the sockets.
+    let replaced = unsafe { Replaced::inherit(lives) };
     // SAFETY: fcntl(2) on a number; a closed one is an error.
     let line = match unsafe { libc::fcntl(line, libc::F_SETFD, libc::FD_CLOEXEC) } {
         // SAFETY: as for the sockets.
         0 => StdUnixStream::from(unsafe { OwnedFd::from_raw_fd(line) }),
         _ => {
             warn!("process {process} hands over, but cannot be told anything");
-            return Before { sockets, predecessor: None };
+            return Before { sockets, predecessor: None, replaced };
         }
     };
-    Before { sockets, predecessor: Some(Predecessor { process, version, line }) }
+    Before { sockets, predecessor: Some(Predecessor { process, version, line }), replaced }
 }
 
 fn from_systemd() -> Sockets {

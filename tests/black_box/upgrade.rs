@@ -315,6 +315,70 @@ fn a_sign_in_that_has_begun_ends_where_it_began() {
     ended(next);
 }
 
+#[test]
+fn what_a_replaced_process_still_serves_is_told_and_waited_for() {
+    let (server, gone) = (server(), Arc::new(AtomicUsize::new(0)));
+    let polls = polls(gone.clone());
+    let text = config(server.port(), polls.port());
+    let text = text.replace("delay: 5s, drain: 60s", "delay: 0s, drain: 10m");
+    let mut frontgate = Frontgate::with(&text);
+    let (first, admin) = (frontgate.pid(), frontgate.address("admin"));
+    let mut polling = frontgate.plain();
+    polling.send(poll(1));
+    until("the poll", SOON, || (polls.connections() == 1).then_some(()));
+    // Also two upgrades later, when nobody that serves ever spoke to it.
+    let second = upgrade(&frontgate, first);
+    let last = upgrade(&frontgate, second);
+    ended(second);
+    let replaced = || {
+        let told = Client::plain(admin).get("localhost", "/api/v1/servers").json();
+        serde_json::from_value::<Vec<i32>>(told["replaced"].clone()).unwrap()
+    };
+    until("the second one is gone", SOON, || (replaced() == [first]).then_some(()));
+    let (code, out, err) = frontgate.command(&["drain", "poll01", "--wait", "300ms"]);
+    let told =
+        format!("process {first}, which an upgrade has replaced, still lets its requests end");
+    assert!(code == 1 && err.contains(&told), "{code} {out} {err}");
+    let (code, out, err) = frontgate.command(&["status"]);
+    assert!(code == 1 && out.contains(&told), "poll01 takes nobody: {code} {out} {err}");
+    // Whoever becomes ready again has not to wait for that.
+    let (code, _, err) = frontgate.command(&["ready", "poll01", "--wait", "15s"]);
+    assert_eq!(code, 0, "{err}");
+
+    // Whoever stops waits for it: a service manager ends what is left after the main process.
+    kill(last, libc::SIGTERM);
+    frontgate.log_line(&format!("process {first}, which an upgrade has replaced, has requests"));
+    let (code, _, err) = frontgate.command(&["drain", "poll01", "--wait", "1s"]);
+    assert!(code == 1 && err.contains(&told), "{code} {err}");
+    gone.store(1, Ordering::SeqCst);
+    assert_eq!(polling.answer(false).text(), "poll 1");
+    assert_eq!(frontgate.exit_code(SOON), 0);
+    ended(last);
+}
+
+#[test]
+fn waiting_for_a_drained_server_ends_with_the_replaced_process() {
+    let (server, gone) = (server(), Arc::new(AtomicUsize::new(0)));
+    let polls = polls(gone.clone());
+    let text = config(server.port(), polls.port()).replace("drain: 60s", "drain: 10m");
+    let mut frontgate = Frontgate::with(&text);
+    let mut polling = frontgate.plain();
+    polling.send(poll(1));
+    until("the poll", SOON, || (polls.connections() == 1).then_some(()));
+    let next = upgrade(&frontgate, frontgate.pid());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| frontgate.command(&["drain", "poll01", "--wait", "60s"]));
+        frontgate.log_line("server poll01 is drained");
+        gone.store(1, Ordering::SeqCst);
+        let (code, _, err) = waiting.join().unwrap();
+        assert_eq!(code, 0, "{err}");
+    });
+    assert_eq!(polling.answer(false).text(), "poll 1");
+    assert_eq!(frontgate.exit_code(SOON), 0);
+    kill(next, libc::SIGTERM);
+    ended(next);
+}
+
 /// A directory with a link to the program, which can be replaced, and a Frontgate started by it.
 fn linked(config: &str) -> (std::path::PathBuf, Frontgate) {
     let dir = tempfile::tempdir().unwrap();

@@ -101,7 +101,7 @@ fn begin(out: &mut Html) {
 }
 
 fn dashboard(context: &Context, live: &Live, query: &Query, now: SystemTime) -> Html {
-    let rows = Servers::of(&live.farms).servers;
+    let rows = Servers::rows(&live.farms);
     let mut out = Html::default();
     begin(&mut out);
     out.put("<script defer src=\"{}\"></script>\n</head>\n<body>\n", &[&SCRIPT.path]);
