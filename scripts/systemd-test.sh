@@ -185,6 +185,38 @@ say "  $good requests, none failed"
 [ "$(property NRestarts)" = 0 ] || fail "it was started anew"
 grep -q '"code":"upgraded"' "$root/var/lib/frontgate/told" || fail "the command was not told"
 
+say "what it sees of the machine"
+cp "$configuration" "$work/good.yaml"
+sed 's|path: /var/log/frontgate/access.log|path: "syslog:udp:127.0.0.88:5514"|' "$work/good.yaml" >"$configuration"
+python3 - "/proc/$first/root/run/frontgate/admin.sock" "$work/seen" <<'PYTHON' &
+import socket, sys, time
+log = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+log.bind(("127.0.0.88", 5514))
+log.settimeout(0.5)
+def ask(s, path, host):
+    s.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+line, end = None, time.time() + 30
+while line is None and time.time() < end:
+    with socket.create_connection(("127.0.0.88", 88), 20) as s: ask(s, "/", "old.contoso.com")
+    try: line = log.recv(65536).decode()
+    except TimeoutError: pass
+with socket.socket(socket.AF_UNIX) as s:
+    s.connect(sys.argv[1])
+    page = ask(s, "/metrics", "localhost")
+start = [l.split()[1] for l in page.splitlines() if l.startswith("process_start_time_seconds ")]
+age = time.time() - float(start[0]) if start else -1
+with open(sys.argv[2], "w") as f:
+    print(line.split()[2] if line else "nothing", "young" if 0 <= age < 3600 else f"{age:.0f}", file=f)
+PYTHON
+seeing=$!
+inside systemctl reload frontgate || fail "reload to syslog"
+wait "$seeing" || fail "syslog and metrics cannot be asked"
+seen=$(cat "$work/seen")
+[ "$seen" = "$(inside cat /proc/sys/kernel/hostname) young" ] || fail "name of the machine, age: $seen"
+cat "$work/good.yaml" >"$configuration"
+inside systemctl reload frontgate || fail "reload"
+
 say "what goes wrong"
 cp "$configuration" "$work/good.yaml"
 echo 'nonsense: true' >>"$configuration"

@@ -14,6 +14,7 @@ pub mod guard;
 pub mod lab;
 pub mod listen;
 mod lock;
+mod machine;
 pub mod observe;
 pub mod pin;
 pub mod post;

@@ -136,8 +136,7 @@ pub(super) fn who() -> String {
         0 => "root".to_owned(),
         uid => format!("uid{uid}"),
     });
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match host.trim() {
+    match &*crate::machine::name() {
         "" => user,
         host => format!("{user}@{host}"),
     }

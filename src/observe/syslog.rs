@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::site::SyslogAddress;
+use crate::{machine, site::SyslogAddress};
 
 /// Facility local0, severity informational.
 const PRIORITY: u8 = 16 * 8 + 6;
@@ -42,8 +42,8 @@ impl Syslog {
     /// # Errors
     /// Nobody listens on the Unix socket, or there is no way to the address.
     pub(super) fn open(address: &SyslogAddress) -> io::Result<Self> {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let sender = format!("{} frontgate {} access - ", name(&host), std::process::id());
+        let sender =
+            format!("{} frontgate {} access - ", name(&machine::name()), std::process::id());
         Ok(Self { address: address.clone(), socket: Socket::open(address)?, sender })
     }
 

@@ -1,8 +1,9 @@
 //! What the kernel says about this process, under the names that every exporter uses.
 
-use std::{fs, sync::OnceLock};
+use std::fs;
 
 use super::{Page, families as f};
+use crate::machine;
 
 /// Writes the `process_*` metrics; what `/proc` does not tell is left out.
 pub fn process(page: &mut Page) {
@@ -12,8 +13,8 @@ pub fn process(page: &mut Page) {
         page.single(&f::CPU, stat.cpu as f64 / ticks);
         page.single(&f::RESIDENT, stat.resident as f64 * system(libc::_SC_PAGESIZE));
         page.single(&f::VIRTUAL, stat.virtual_memory);
-        if let Some(boot) = boot() {
-            page.single(&f::START_TIME, boot as f64 + stat.started as f64 / ticks);
+        if let Some(boot) = machine::started() {
+            page.single(&f::START_TIME, boot.as_secs_f64() + stat.started as f64 / ticks);
         }
     }
     if let Some(open) = open_files() {
@@ -59,15 +60,6 @@ impl Stat {
             resident: field(24)?,
         })
     }
-}
-
-/// When the system started, in seconds since 1970.
-fn boot() -> Option<u64> {
-    static BOOT: OnceLock<Option<u64>> = OnceLock::new();
-    *BOOT.get_or_init(|| {
-        let text = fs::read_to_string("/proc/stat").ok()?;
-        text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
-    })
 }
 
 /// Since Linux 6.2 the size of the directory is the number of descriptors; before that they have to

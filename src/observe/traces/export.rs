@@ -57,13 +57,13 @@ pub(super) async fn keep_exporting(
     counts: Arc<Counts>,
 ) {
     let connector = TransportConnector::new(None);
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = crate::machine::name();
     let mut report = Report::default();
     while let Some(spans) = gather(&mut queue, &mut orders).await {
         let number = spans.len();
         let mut request = request(spans);
         let Some((collector, outcome)) =
-            deliver(&connector, host.trim(), &mut request, &mut orders).await
+            deliver(&connector, &host, &mut request, &mut orders).await
         else {
             continue;
         };
