@@ -16,6 +16,8 @@ use crate::site::Receivers;
 pub struct Delivery {
     events: Events,
     to: watch::Sender<Receivers>,
+    /// Whether anybody is told yet.
+    begun: watch::Sender<bool>,
     ran: watch::Receiver<u64>,
     posted: watch::Receiver<u64>,
     places: Arc<Semaphore>,
@@ -23,18 +25,25 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Begins with the events of before.
+    /// Tells nobody yet.
     ///
     /// # Panics
     /// Outside a Tokio runtime.
-    pub fn start(events: &Events, to: &Receivers) -> Self {
-        let to = watch::Sender::new(to.clone());
+    pub fn waiting(events: &Events) -> Self {
+        let to = watch::Sender::new(Receivers::default());
+        let begun = watch::Sender::new(false);
         let ((ran, has_run), (posted, has_posted)) = (watch::channel(0), watch::channel(0));
         let places = command::places();
         let running = command::keep_running(events.follow(0), to.subscribe(), places.clone(), ran);
         let posting = webhook::keep_posting(events.follow(0), to.subscribe(), posted);
-        let tasks = [tokio::spawn(running), tokio::spawn(posting)];
-        Self { events: events.clone(), to, ran: has_run, posted: has_posted, places, tasks }
+        let tasks = [tokio::spawn(after(&begun, running)), tokio::spawn(after(&begun, posting))];
+        Self { events: events.clone(), to, begun, ran: has_run, posted: has_posted, places, tasks }
+    }
+
+    /// Begins, with the events of before.
+    pub fn begin(&self, to: &Receivers) {
+        self.follow(to);
+        self.begun.send_replace(true);
     }
 
     /// These are told from now on.
@@ -57,6 +66,16 @@ impl Delivery {
             command::all_ended(&self.places).await;
         };
         let _ = timeout(patience, all).await;
+    }
+}
+
+/// Runs it once it may begin.
+fn after<F: Future>(begun: &watch::Sender<bool>, what: F) -> impl Future<Output = ()> + use<F> {
+    let mut begun = begun.subscribe();
+    async move {
+        if begun.wait_for(|begun| *begun).await.is_ok() {
+            what.await;
+        }
     }
 }
 

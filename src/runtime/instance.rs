@@ -116,7 +116,7 @@ impl Instance {
             connections,
             ready,
             context,
-            delivery: Delivery::start(&events, &site.receivers),
+            delivery: Delivery::waiting(&events),
             events,
             certificates: Arc::default(),
             builder,
@@ -130,6 +130,8 @@ impl Instance {
             instance.builder.looked_at(&instance.current).await;
             predecessor.ready().await?;
         }
+        // Until here the other one tells what happens, and this one may never serve.
+        instance.delivery.begin(&site.receivers);
         for bound in bound {
             instance.listeners.accept(bound);
         }

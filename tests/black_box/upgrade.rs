@@ -251,9 +251,10 @@ fn ten_upgrades_under_load_cost_nobody_a_request() {
     ended(next);
 }
 
-/// Farm `a` has a server that answers and one that accepts and never does; its probes take `timeout`.
-/// Returns how many requests the silent one got besides probes.
-fn with_a_silent_server(timeout: &str, more: &str) -> (String, [Backend; 2], Arc<AtomicUsize>) {
+/// Farm `a` has a server that answers, one that accepts and never does, and one that is not there;
+/// probes take `timeout`, events go to a file. Tells how many requests the silent one got besides
+/// probes.
+fn with_a_silent_server(timeout: &str) -> (Frontgate, [Backend; 2], Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let silent = Backend::plain(move |wire: &mut dyn Wire, _| {
@@ -265,19 +266,28 @@ fn with_a_silent_server(timeout: &str, more: &str) -> (String, [Backend; 2], Arc
     });
     let server = server();
     let text = format!(
-        "{LISTENERS}shutdown: {{ drain: 60s }}\n{more}farms:\n  \
+        "{LISTENERS}shutdown: {{ drain: 60s }}\nevents: {{ command: told.sh }}\nfarms:\n  \
          a: {{ servers: [{}], bridge: http, probe: {{ path: /probe, interval: 60s, \
          timeout: {timeout}, fall: 2 }} }}\npublish:\n  \
          - {{ host: meet.*, farm: a, schemes: [https, http] }}\n",
-        servers_of(&[("good", server.port()), ("silent", silent.port())]),
+        servers_of(&[("good", server.port()), ("silent", silent.port()), ("gone", 1)]),
     );
-    (text, [server, silent], asked)
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = Certificates::write(dir.path());
+    std::fs::write(dir.path().join("frontgate.yaml"), text).unwrap();
+    replace(&dir.path().join("told.sh"), "#!/bin/sh\ncat >>\"${0%.sh}\"\n");
+    (Frontgate::in_dir(dir, certificates), [server, silent], asked)
+}
+
+/// How many events with this text the command was told of.
+fn told(frontgate: &Frontgate, text: &str) -> usize {
+    let told = std::fs::read_to_string(frontgate.path().join("told")).unwrap_or_default();
+    told.lines().filter(|line| line.contains(text)).count()
 }
 
 #[test]
 fn a_server_that_hangs_gets_nothing_from_the_next_process_either() {
-    let (text, _servers, asked) = with_a_silent_server("7s", "");
-    let mut frontgate = Frontgate::with(&text);
+    let (mut frontgate, _servers, asked) = with_a_silent_server("7s");
     let down =
         || (frontgate.log_count("server silent is down: timeout after 7s") > 0).then_some(());
     until("the silent one is out", Duration::from_secs(60), down);
@@ -293,8 +303,30 @@ fn a_server_that_hangs_gets_nothing_from_the_next_process_either() {
     crowd.finish();
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     assert_eq!(frontgate.exit_code(SOON), 0);
+    // What it saw before it took over is told now.
+    until("both have told", Duration::from_secs(60), || {
+        (told(&frontgate, "server gone is down") == 2 && told(&frontgate, "upgraded: ") == 1)
+            .then_some(())
+    });
     kill(next, libc::SIGTERM);
     ended(next);
+}
+
+/// It may never serve, and the other one tells the same.
+#[test]
+fn nobody_is_told_of_anything_by_a_process_that_only_gets_ready() {
+    // So long that it is not ready before this test ends.
+    let (mut frontgate, _servers, _) = with_a_silent_server("60s");
+    let (down, long) = ("server gone is down", Duration::from_secs(60));
+    until("the first one tells", long, || (told(&frontgate, down) == 1).then_some(()));
+    frontgate.signal(libc::SIGUSR2);
+    until("the next one sees it", long, || (frontgate.log_count(down) == 2).then_some(()));
+    // No event says that nothing was told. The command takes milliseconds.
+    std::thread::sleep(Duration::from_secs(2));
+    frontgate.signal(libc::SIGTERM);
+    frontgate.log_line("SIGTERM came meanwhile");
+    assert_eq!(frontgate.exit_code(Duration::from_secs(60)), 0);
+    assert_eq!(told(&frontgate, down), 1);
 }
 
 /// A sign-in whose first step comes after the hand-over, on a connection from before it.
