@@ -31,7 +31,7 @@ use tokio::{
 
 use super::{
     Instance,
-    signals::{Order, Signals},
+    signals::{Order, Signals, ignore_early},
     take_over::{Handed, READY, VARIABLE},
 };
 use crate::{
@@ -220,10 +220,11 @@ fn spawn(program: &Program, handed: &Handed) -> io::Result<Child> {
         command.env_remove(name);
     }
     // Only in the new process: whatever else is started in this moment inherits nothing.
-    // SAFETY: fcntl(2) may be called between fork(2) and exec(2) (signal-safety(7)), and nothing is
-    // allocated there.
+    // SAFETY: fcntl(2) and signal(2) may be called between fork(2) and exec(2) (signal-safety(7)),
+    // and nothing is allocated there.
     unsafe {
         command.pre_exec(move || {
+            ignore_early();
             let pass_on = |fd: &RawFd| libc::fcntl(*fd, libc::F_SETFD, 0) == 0;
             if inherited.iter().all(pass_on) { Ok(()) } else { Err(io::Error::last_os_error()) }
         });

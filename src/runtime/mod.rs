@@ -40,6 +40,7 @@ use crate::{
 /// Loads the configuration and serves until told to stop. Returns the exit code: 0 after an
 /// orderly stop, 1 when it failed at work, 78 when the configuration is invalid.
 pub fn run(path: &Path) -> i32 {
+    signals::note_early();
     let before = take_over::before();
     let program = Program::of_this_process();
     // Watched before it is read, so that no change falls between the two.

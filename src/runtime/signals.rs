@@ -1,6 +1,10 @@
 //! Signals, from the first moment on: a signal without a handler would kill.
 
-use std::{collections::VecDeque, io};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -19,6 +23,37 @@ pub(super) enum Order {
     Upgrade,
 }
 
+/// What came while the configuration was being read, and would have killed this process.
+static EARLY: [(libc::c_int, Order, AtomicBool); 3] = [
+    (libc::SIGHUP, Order::Reload, AtomicBool::new(false)),
+    (libc::SIGUSR1, Order::Reopen, AtomicBool::new(false)),
+    (libc::SIGUSR2, Order::Upgrade, AtomicBool::new(false)),
+];
+
+/// From now on these signals do no harm; [`Signals::listen`] knows which came. To be called first
+/// of all.
+pub(super) fn note_early() {
+    extern "C" fn note(signal: libc::c_int) {
+        EARLY.iter().filter(|(it, ..)| *it == signal).for_each(|(.., came)| {
+            came.store(true, Ordering::Relaxed);
+        });
+    }
+    let note = note as extern "C" fn(libc::c_int);
+    for (signal, ..) in &EARLY {
+        // SAFETY: signal(2); all that the handler does is to store into an atomic.
+        unsafe { libc::signal(*signal, note as libc::sighandler_t) };
+    }
+}
+
+/// The same for a process that is just being made, until it calls [`note_early`]: it ignores them.
+/// May be called between fork(2) and exec(2).
+pub(super) fn ignore_early() {
+    for (signal, ..) in &EARLY {
+        // SAFETY: signal(2), which is safe there (signal-safety(7)).
+        unsafe { libc::signal(*signal, libc::SIG_IGN) };
+    }
+}
+
 /// Every signal that Frontgate knows.
 pub(super) struct Signals {
     terminate: Signal,
@@ -33,14 +68,18 @@ pub(super) struct Signals {
 impl Signals {
     /// Installs the handlers.
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self {
+        let mut signals = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
             early: VecDeque::new(),
-        })
+        };
+        // Only now does none fall between the two.
+        let came = EARLY.iter().filter(|(.., came)| came.swap(false, Ordering::Relaxed));
+        signals.early.extend(came.map(|(_, order, _)| *order));
+        Ok(signals)
     }
 
     /// The next order.

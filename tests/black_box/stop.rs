@@ -207,6 +207,52 @@ fn signals_at_start_stop_and_do_not_kill() {
     }
 }
 
+/// Also before anything listens for them: it takes a while to read ten thousand rules.
+#[test]
+fn signals_while_the_configuration_is_read_are_kept() {
+    use std::{io::BufRead, os::unix::process::CommandExt, sync::mpsc::sync_channel};
+
+    let dir = tempfile::tempdir().unwrap();
+    crate::support::certificates::Certificates::write(dir.path());
+    let file = dir.path().join("frontgate.yaml");
+    // So many warnings that nothing goes on until somebody reads them.
+    let unused = |n| format!("  u{n}: {{ servers: [127.0.0.1], bridge: http }}\n");
+    let unused: String = (0..1500).map(unused).collect();
+    let text = config("drain: 1s", 1).replacen("farms:\n", &format!("farms:\n{unused}"), 1);
+    std::fs::write(&file, text).unwrap();
+    for (signal, wanted) in [
+        (libc::SIGHUP, "reload (SIGHUP): nothing has changed"),
+        (libc::SIGUSR1, "access log opened anew"),
+        (libc::SIGUSR2, "took over from process"),
+    ] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_frontgate"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stderr(std::process::Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        // Each line is taken before the one after the next is read.
+        let (to, lines) = sync_channel(0);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if to.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let next = || lines.recv_timeout(Duration::from_secs(60));
+        assert!(next().unwrap().starts_with("warning["));
+        // SAFETY: kill(2) on a child we own, and on the group that was made for it.
+        unsafe { libc::kill(child.id() as i32, signal) };
+        while !next().unwrap_or_else(|e| panic!("no {wanted}: {e}")).contains(wanted) {}
+        // SAFETY: as above.
+        unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+        let _ = child.wait();
+    }
+}
+
 #[test]
 fn idle_connections_do_not_silence_the_health_listener() {
     let backend = Backend::plain(always("ok"));
