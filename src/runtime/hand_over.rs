@@ -55,16 +55,34 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Of this process; to be called early, while the file is still where it was. `None` for
-    /// anything but `frontgate run`: the lab would begin another lab.
-    pub(super) fn of_this_process() -> Option<Self> {
+    /// Of this process; to be called early, while the file is still where it was.
+    ///
+    /// # Errors
+    /// Why it cannot be replaced.
+    pub(super) fn of_this_process() -> Result<Self, &'static str> {
         let mut arguments = env::args_os();
-        let name = arguments.next()?;
+        let name = arguments.next().unwrap_or_default();
         let arguments: Vec<_> = arguments.collect();
-        let runs = arguments.first().is_some_and(|command| command == "run");
-        let path = runs.then(|| started_from(&name))?.ok()?;
-        Some(Self { path, name, arguments })
+        may_be_replaced(std::process::id(), &arguments)?;
+        let path = started_from(&name).map_err(|_| "nobody knows where its program is")?;
+        Ok(Self { path, name, arguments })
     }
+}
+
+/// Why a process with this number and these arguments cannot be replaced while it runs.
+fn may_be_replaced(process: u32, arguments: &[OsString]) -> Result<(), &'static str> {
+    if process == 1 {
+        // The kernel ends the successor with it.
+        return Err(
+            "this is process 1 of a container, which ends with it; start another container \
+                    of the new image",
+        );
+    }
+    if arguments.first().is_none_or(|command| command != "run") {
+        // The lab would begin another lab.
+        return Err("only `frontgate run` can be replaced while it runs");
+    }
+    Ok(())
 }
 
 /// The path that a process was started from: as it was named, because the path behind a link
@@ -109,11 +127,12 @@ pub(super) struct Successor {
 /// Starts the program that is installed now and hands over to it.
 pub(super) async fn hand_over(
     instance: &Instance,
-    program: Option<&Program>,
+    program: &Result<Program, &'static str>,
     signals: &mut Signals,
 ) -> Attempt {
-    let Some(program) = program else {
-        return failed(instance, false, "only `frontgate run` can be replaced while it runs");
+    let program = match program {
+        Ok(program) => program,
+        Err(why) => return failed(instance, false, why),
     };
     // What the new one reads in the state directory stays true.
     let changes = instance.context.hold_changes().await;
@@ -354,6 +373,14 @@ mod tests {
     #[test]
     fn only_run_can_be_started_again() {
         // These tests are no `frontgate run`.
-        assert!(Program::of_this_process().is_none());
+        let why = Program::of_this_process().err().unwrap();
+        assert!(why.starts_with("only `frontgate run`"), "{why}");
+    }
+
+    #[test]
+    fn a_container_ends_with_its_first_process() {
+        let run = [OsString::from("run")];
+        assert!(may_be_replaced(1, &run).unwrap_err().contains("start another container"));
+        assert_eq!(may_be_replaced(2, &run), Ok(()));
     }
 }

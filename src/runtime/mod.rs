@@ -74,7 +74,7 @@ async fn start_and_serve(
     files: Watch,
     record: Reload,
     before: Before,
-    program: Option<Program>,
+    program: Result<Program, &'static str>,
 ) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     descriptors::raise(&site.limits);
@@ -86,7 +86,7 @@ async fn start_and_serve(
         }
     };
     instance.context.reloaded(record);
-    Ok(serve(&instance, signals, files, program.as_ref()).await)
+    Ok(serve(&instance, signals, files, &program).await)
 }
 
 /// The runtime that traffic runs on.

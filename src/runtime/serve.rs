@@ -32,7 +32,7 @@ pub(super) async fn serve(
     instance: &Instance,
     mut signals: Signals,
     mut files: Watch,
-    program: Option<&Program>,
+    program: &Result<Program, &'static str>,
 ) -> i32 {
     let living = tokio::spawn(keep_alive(instance.manager.clone()));
     let sweeping = tokio::spawn(sweep(instance.builder.pins.clone()));
@@ -91,7 +91,7 @@ async fn reload_until_stopped(
     instance: &Instance,
     signals: &mut Signals,
     files: &mut Watch,
-    program: Option<&Program>,
+    program: &Result<Program, &'static str>,
 ) -> End {
     let mut next = None;
     loop {

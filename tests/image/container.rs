@@ -167,6 +167,11 @@ impl Container {
         engine(&["inspect", "--format", format, &self.id]).trim().to_owned()
     }
 
+    /// Sends a signal, named without `SIG`.
+    pub fn signal(&self, name: &str) {
+        engine(&["kill", "--signal", name, &self.id]);
+    }
+
     /// SIGTERM; the exit code.
     pub fn stop(&self) -> i32 {
         stop(&self.id)

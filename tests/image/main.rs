@@ -182,6 +182,20 @@ fn sigterm_under_load_loses_nothing() {
     assert_eq!(stopping.join().unwrap(), 0);
 }
 
+/// The kernel ends every process of a container with the first one.
+#[test]
+fn process_1_does_not_hand_over_and_says_why() {
+    let backend = Backend::plain(always("one"));
+    let mounted = Mounted::new(&config("1", backend.port()));
+    let container = Container::start(&mounted, &[]);
+    assert_eq!(ask(&container, "meet.contoso.com").text(), "one");
+    container.signal("USR2");
+    let line = container.log_line("upgrade failed");
+    assert!(line.contains("start another container"), "{line}");
+    assert_eq!(ask(&container, "meet.contoso.com").text(), "one");
+    assert_eq!(container.stop(), 0);
+}
+
 #[test]
 fn the_lab_works_with_no_other_argument() {
     let container = Container::run(&["--network", "host", "--read-only", &image(), "lab"]);
