@@ -122,6 +122,16 @@ grep -q 'write /etc/frontgate/config.yaml' "$work/told" || fail "nobody says wha
 [ -z "$(inside dpkg --verify frontgate)" ] || fail "dpkg --verify"
 has 755 root:root /usr/bin/frontgate
 has 644 root:root /usr/lib/systemd/system/frontgate.service
+has 644 root:root /etc/needrestart/conf.d/frontgate.conf
+# As needrestart reads it.
+# shellcheck disable=SC2016
+inside perl -e '
+    our %nrconf;
+    eval do { local(@ARGV, $/) = "/etc/needrestart/conf.d/frontgate.conf"; <> };
+    die $@ if $@;
+    my ($rule) = grep { "frontgate.service" =~ /$_/ } keys %{$nrconf{override_rc}};
+    exit($nrconf{override_rc}{$rule} // 1);
+' || fail "needrestart would restart it"
 has 750 root:frontgate /etc/frontgate
 has 777 root:root /etc/systemd/system/multi-user.target.wants/frontgate.service
 [ "$(pid)" = 0 ] || fail "it runs without a configuration"

@@ -88,8 +88,10 @@ fn refused(instance: &Instance, asked: &str, error: &str, findings: &str) {
 fn needs_restart(instance: &Instance, old: &Site, new: &Site) -> Vec<String> {
     let Waiting { all, new } = waiting(&instance.fixed, &Fixed::of(old), &Fixed::of(new));
     for what in new {
-        let text =
-            format!("needs_restart: {what} changed; it counts in full from the next start on");
+        let text = format!(
+            "needs_restart: {what} changed; it counts in full from the next start on, and \
+             SIGUSR2 suffices"
+        );
         instance.events.tell(News::new(code::NEEDS_RESTART, text).with("setting", what));
     }
     all.into_iter().map(str::to_owned).collect()
