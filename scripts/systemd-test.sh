@@ -246,4 +246,33 @@ echo 'nonsense: true' >>"$configuration"
 ! inside systemctl restart frontgate 2>/dev/null || fail "an invalid configuration starts"
 sleep 3
 [ "$(property ActiveState) $(property ExecMainStatus)" = "failed 78" ] || fail "exit code 78"
+
+say "without the package"
+inside dpkg --purge frontgate >"$work/told" 2>&1 || fail "purge: $(cat "$work/told")"
+rm -rf "$root/etc/frontgate"
+mkdir -p "$work/made/release"
+cp "$work/frontgate" "$work/made/release/frontgate"
+make -s install TARGET="$work/made" DESTDIR="$root" || fail "make install"
+cat "$work/good.yaml" >"$configuration"
+printf '#!/bin/sh\ncat >>/var/lib/frontgate/told\n' >"$root/etc/frontgate/told.sh"
+chmod 0755 "$root/etc/frontgate/told.sh"
+documented() { # what docs/systemd.md says about this, but for the words that make it root's
+    sed -n '/^sudo make install/,/^```/p' docs/systemd.md | sed '/^```/d; s/sudo //g'
+}
+documented | grep '^adduser' >"$root/root/user.sh"
+inside sh -e /root/user.sh >"$work/told" 2>&1 || fail "user: $(cat "$work/told")"
+check() { inside runuser -u frontgate -- /usr/local/bin/frontgate check >"$work/told" 2>&1; }
+! check || fail "everybody can read the configuration"
+documented | grep '^chgrp' >"$root/root/rights.sh"
+inside sh -e /root/rights.sh || fail "rights"
+check || fail "the service cannot read the configuration: $(cat "$work/told")"
+sed 's|/usr/bin/frontgate|/usr/local/bin/frontgate|' deploy/frontgate.service \
+    >"$root/etc/systemd/system/frontgate.service"
+inside systemctl daemon-reload
+inside systemctl reset-failed frontgate 2>/dev/null || true
+inside systemctl enable --now frontgate 2>/dev/null || fail "start"
+is ActiveState active "start without the package"
+old=$(property MainPID)
+usr2
+other "$old" "SIGUSR2 without the package" >/dev/null
 say "passed"
