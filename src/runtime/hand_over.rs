@@ -113,7 +113,7 @@ pub(super) enum Attempt {
 
 /// The process that has taken over, and what is left to do here.
 pub(super) struct Successor {
-    process: libc::pid_t,
+    pub(super) process: libc::pid_t,
     /// Ends with it.
     line: UnixStream,
     /// Clients that may still ask for something, until this is dropped.

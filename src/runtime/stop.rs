@@ -49,6 +49,7 @@ pub(super) async fn retire(
         timeout(FAREWELL, std::mem::replace(&mut successor.answered, Box::pin(async {})));
     let ended = async { tokio::join!(ended(instance), answered) };
     tokio::pin!(ended);
+    let drain = instance.current.load().site.shutdown.drain;
     let mut interrupts = 0;
     loop {
         tokio::select! {
@@ -64,7 +65,12 @@ pub(super) async fn retire(
                 Order::Interrupt => interrupts += 1,
                 Order::Reopen => instance.reopen_log(),
                 Order::Upgrade => warn!("another process has taken over: SIGUSR2 is for that one"),
-                Order::Terminate | Order::Reload => {}
+                Order::Terminate => warn!(
+                    "SIGTERM: process {} has taken over, and is the one to stop; this one ends \
+                     with its requests, within {drain:?} of that, or on a second SIGINT",
+                    successor.process
+                ),
+                Order::Reload => {}
             },
         }
     }

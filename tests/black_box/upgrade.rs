@@ -358,8 +358,11 @@ fn what_a_replaced_process_still_serves_is_told_and_waited_for() {
     let mut polling = frontgate.plain();
     polling.send(poll(1));
     until("the poll", SOON, || (polls.connections() == 1).then_some(()));
-    // Also two upgrades later, when nobody that serves ever spoke to it.
+    // Whoever means Frontgate is told that this is another one now.
     let second = upgrade(&frontgate, first);
+    frontgate.signal(libc::SIGTERM);
+    frontgate.log_line(&format!("SIGTERM: process {second} has taken over"));
+    // Also two upgrades later, when nobody that serves ever spoke to it.
     let last = upgrade(&frontgate, second);
     ended(second);
     let replaced = || {
