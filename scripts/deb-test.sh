@@ -6,26 +6,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$(realpath "$1")
-mkdir -p target/deb-test
-work=$(realpath target/deb-test)
+name=deb-test
+load=
+. scripts/debian.sh
 root=$work/root
 
-say() { echo "deb-test: $*" >&2; }
 fail() {
     say "FAILED: $*"
     tail -n 40 "$root/var/log/frontgate.stderr" "$root/var/log/systemctl.calls" >&2 2>/dev/null || true
     exit 1
 }
-[ "$(id -u)" = 0 ] || { say "SKIPPED: needs root, for a Debian root of its own"; exit 0; }
-for tool in debootstrap python3; do
-    command -v "$tool" >/dev/null || { say "SKIPPED: there is no $tool"; exit 0; }
-done
-
 inside() { chroot "$root" /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
 
 end() {
-    [ -z "${load:-}" ] || kill "$load" 2>/dev/null || true
+    [ -z "$load" ] || kill "$load" 2>/dev/null || true
     # Only what runs in this root.
     for process in /proc/[0-9]*; do
         if [ "$(readlink "$process/root" 2>/dev/null)" = "$root" ]; then
@@ -36,19 +31,11 @@ end() {
 }
 trap end EXIT
 
-if [ ! -e "$work/root.tar" ]; then
-    say "making a Debian root"
-    rm -rf "$root"
-    # libstdc++6: what the program is linked with, so that no mirror is needed from here on.
-    debootstrap --variant=minbase --include=adduser,libstdc++6 bookworm "$root" >"$work/debootstrap.log" 2>&1 ||
-        fail "debootstrap; see $work/debootstrap.log"
-    rm -rf "$root"/var/cache/apt/archives/*.deb
-    tar -C "$root" -cf "$work/root.tar" .
-fi
+debian_root
 umount "$root/proc" 2>/dev/null || true
 rm -rf "$root"
 mkdir -p "$root"
-tar -C "$root" -xf "$work/root.tar"
+tar -C "$root" -xf "$work/root-$release.tar"
 mount -t proc proc "$root/proc"
 mkdir -p "$root/run/systemd/system"
 
@@ -106,14 +93,8 @@ has() { # MODE OWNER PATH
 }
 pid() { inside systemctl show --property=MainPID --value frontgate.service; }
 
-say "packing two versions"
-rm -rf "$work/packages"
-# Only so that packing takes less time.
-strip -o "$work/frontgate" "$program"
-./scripts/deb.sh "$work/frontgate" "$work/packages" 0.1.0-1
-./scripts/deb.sh "$work/frontgate" "$work/packages" 0.1.0-2
+pack
 cp "$work"/packages/*.deb "$root/tmp/"
-package() { basename "$(ls "$work"/packages/*"-$1_"*.deb)"; }
 files >"$work/before"
 
 say "installing"
@@ -137,16 +118,8 @@ has 777 root:root /etc/systemd/system/multi-user.target.wants/frontgate.service
 [ "$(pid)" = 0 ] || fail "it runs without a configuration"
 inside getent passwd frontgate | grep -q ':/usr/sbin/nologin$' || fail "the user"
 
-cat >"$root/etc/frontgate/config.yaml" <<'YAML'
-admin: { listen: "unix:/var/lib/frontgate/admin.sock" }
-shutdown: { drain: 60s }
-domains: [contoso.com]
-listeners: [{ name: plain, address: "127.0.0.87:18080" }]
-farms: { a: { servers: [{ address: 127.0.0.1, ports: { http: 1 } }], bridge: http } }
-publish:
-  - { host: meet.*, farm: a, schemes: [http] }
-  - { host: old.contoso.com, schemes: [http], redirect: "https://mail.contoso.com/owa" }
-YAML
+configuration_at 127.0.0.87:18080 'admin: { listen: "unix:/var/lib/frontgate/admin.sock" }
+shutdown: { drain: 60s }' >"$root/etc/frontgate/config.yaml"
 inside chown root:frontgate /etc/frontgate/config.yaml
 chmod 0640 "$root/etc/frontgate/config.yaml"
 inside frontgate check || fail "the configuration of this test"
@@ -155,41 +128,11 @@ old=$(pid)
 [ "$old" != 0 ] || fail "it does not run"
 
 say "upgrading under load"
-python3 - "$work/load" <<'PYTHON' &
-import signal, socket, sys, threading
-stop, counts, lock = threading.Event(), {"good": 0, "bad": []}, threading.Lock()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-def ask():
-    while not stop.is_set():
-        try:
-            with socket.create_connection(("127.0.0.87", 18080), 20) as s:
-                s.sendall(b"GET / HTTP/1.1\r\nHost: old.contoso.com\r\nConnection: close\r\n\r\n")
-                answer = b"".join(iter(lambda: s.recv(65536), b""))
-            good = answer.startswith(b"HTTP/1.1 302 ")
-            why = answer[:100]
-        except OSError as e:
-            good, why = False, e
-        with lock:
-            if good: counts["good"] += 1
-            else: counts["bad"].append(repr(why))
-threads = [threading.Thread(target=ask) for _ in range(8)]
-for t in threads: t.start()
-stop.wait()
-for t in threads: t.join()
-with open(sys.argv[1], "w") as f: print(counts["good"], len(counts["bad"]), *counts["bad"][:3], file=f)
-PYTHON
-load=$!
-sleep 1
+load_begins 127.0.0.87 18080
 inside dpkg -i "/tmp/$(package 2)" 2>"$work/told" || fail "upgrade: $(cat "$work/told")"
 new=$(pid)
 [ "$new" != 0 ] && [ "$new" != "$old" ] || fail "nobody took over: $(cat "$work/told")"
-sleep 1
-kill -TERM "$load"
-wait "$load" || true
-load=
-read -r good bad rest <"$work/load"
-[ "$bad" = 0 ] && [ "$good" -gt 50 ] || fail "$good good and $bad failed requests: $rest"
-say "  $good requests, none failed"
+load_ends
 grep -q 'kill --kill-whom=main --signal=SIGUSR2' "$root/var/log/systemctl.calls" || fail "no signal"
 grep -q '^stop\|^restart' "$root/var/log/systemctl.calls" && fail "an upgrade stopped it"
 i=0
@@ -226,6 +169,7 @@ inside dpkg -i "/tmp/$(package 1)" 2>"$work/told" || fail "downgrade: $(cat "$wo
 say "removing and purging"
 inside dpkg --remove frontgate 2>"$work/told" || fail "remove: $(cat "$work/told")"
 [ "$(pid)" = 0 ] || fail "it still runs"
+grep -q 'systemctl kill --signal=SIGINT frontgate' "$work/told" || fail "nobody says what takes long"
 [ -e "$root/etc/frontgate/config.yaml" ] && [ -d "$root/var/lib/frontgate" ] || fail "removing is not purging"
 [ ! -e "$root/usr/bin/frontgate" ] || fail "the program stays"
 rm "$root/etc/frontgate/config.yaml"

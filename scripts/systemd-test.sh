@@ -5,14 +5,14 @@
 # Needs root, and control groups that can be written.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-program=$1
-mkdir -p target/deb-test
-work=$(realpath target/deb-test)
+program=$(realpath "$1")
+name=systemd-test
+load=
+. scripts/debian.sh
 root=$work/systemd
 group=frontgate-test-$$
 first=
 
-say() { echo "systemd-test: $*" >&2; }
 fail() {
     say "FAILED: $*"
     inside systemctl status frontgate --no-pager -l -n 30 >&2 || true
@@ -22,23 +22,20 @@ fail() {
 inside() { timeout 120 nsenter -t "$first" -m -p -C -u -i -r -w \
     env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
 end() {
-    [ -z "${load:-}" ] || kill "$load" 2>/dev/null || true
+    [ -z "$load" ] || kill "$load" 2>/dev/null || true
     [ -z "$first" ] || kill -KILL "$first" 2>/dev/null || true
     sleep 1
     find /sys/fs/cgroup/{systemd,unified,}/"$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true
 }
 trap end EXIT
-if [ "$(id -u)" != 0 ]; then say "SKIPPED: needs root"; exit 0; fi
-
-if [ ! -e "$work/root.tar" ] || ! ls "$work"/packages/*.deb >/dev/null 2>&1; then
-    ./scripts/deb-test.sh "$program"
-    if [ ! -e "$work/root.tar" ]; then say "SKIPPED: no Debian root"; exit 0; fi
-fi
-if [ ! -e "$work/systemd.tar" ]; then
+debian_root
+pack
+systemd=$work/systemd-$release.tar
+if [ ! -e "$systemd" ]; then
     say "adding systemd to the Debian root"
     rm -rf "$root"
     mkdir "$root"
-    tar -C "$root" -xf "$work/root.tar"
+    tar -C "$root" -xf "$work/root-$release.tar"
     cp /etc/resolv.conf "$root/etc/"
     cp -a /etc/apt/apt.conf.d/. "$root/etc/apt/apt.conf.d/"
     chroot "$root" env DEBIAN_FRONTEND=noninteractive sh -c \
@@ -47,11 +44,12 @@ if [ ! -e "$work/systemd.tar" ]; then
     for unit in systemd-logind.service getty.target tmp.mount; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
-    tar -C "$root" -cf "$work/systemd.tar" .
+    tar -C "$root" -cf "$systemd.part" .
+    mv "$systemd.part" "$systemd"
 fi
 rm -rf "$root"
 mkdir "$root"
-tar -C "$root" -xf "$work/systemd.tar"
+tar -C "$root" -xf "$systemd"
 cp "$work"/packages/*.deb "$root/root/"
 
 # A part of each hierarchy of its own, so that it sees nothing of this machine's.
@@ -123,21 +121,12 @@ other() { # PROCESS WHAT
 }
 usr2() { inside systemctl kill --kill-whom=main --signal=SIGUSR2 frontgate; }
 
-version() { basename "$(ls "$work"/packages/*"-$1_"*.deb)"; }
 say "installing"
-inside dpkg -i "/root/$(version 1)" >"$work/told" 2>&1 || fail "install: $(cat "$work/told")"
+inside dpkg -i "/root/$(package 1)" >"$work/told" 2>&1 || fail "install: $(cat "$work/told")"
 configuration=$root/etc/frontgate/config.yaml
-cat >"$configuration" <<'YAML'
-admin: { listen: "unix:/run/frontgate/admin.sock" }
+configuration_at 127.0.0.88:88 'admin: { listen: "unix:/run/frontgate/admin.sock" }
 access_log: { path: /var/log/frontgate/access.log }
-events: { command: told.sh }
-domains: [contoso.com]
-listeners: [{ name: plain, address: "127.0.0.88:88" }]
-farms: { a: { servers: [{ address: 127.0.0.1, ports: { http: 1 } }], bridge: http } }
-publish:
-  - { host: meet.*, farm: a, schemes: [http] }
-  - { host: old.contoso.com, schemes: [http], redirect: "https://mail.contoso.com/owa" }
-YAML
+events: { command: told.sh }' >"$configuration"
 printf '#!/bin/sh\ncat >>/var/lib/frontgate/told\n' >"$root/etc/frontgate/told.sh"
 chmod 0755 "$root/etc/frontgate/told.sh"
 inside chgrp frontgate /etc/frontgate/config.yaml
@@ -160,13 +149,9 @@ property StatusText | grep -q '^1 listeners, 1 farms' || fail "status"
 [ "$(inside stat -c %U "/proc/$(property MainPID)")" = frontgate ] || fail "it runs as somebody else"
 
 say "upgrading under load"
-sed -n '/^python3 - .* <<.PYTHON. &$/,/^PYTHON$/p' scripts/deb-test.sh | sed '1d;$d' |
-    sed 's/"127.0.0.87", 18080/"127.0.0.88", 88/' >"$work/load.py"
-python3 "$work/load.py" "$work/load" &
-load=$!
-sleep 1
+load_begins 127.0.0.88 88
 old=$(property MainPID)
-inside dpkg -i "/root/$(version 2)" >"$work/told" 2>&1 || fail "upgrade: $(cat "$work/told")"
+inside dpkg -i "/root/$(package 2)" >"$work/told" 2>&1 || fail "upgrade: $(cat "$work/told")"
 old=$(other "$old" "upgrade of the package")
 for _ in 1 2 3; do
     usr2
@@ -175,13 +160,7 @@ for _ in 1 2 3; do
 done
 echo '# another' >>"$configuration"
 inside systemctl reload frontgate || fail "reload"
-sleep 1
-kill -TERM "$load"
-wait "$load" || true
-load=
-read -r good bad rest <"$work/load"
-[ "$bad" = 0 ] && [ "$good" -gt 50 ] || fail "$good good and $bad failed requests: $rest"
-say "  $good requests, none failed"
+load_ends
 [ "$(property NRestarts)" = 0 ] || fail "it was started anew"
 grep -q '"code":"upgraded"' "$root/var/lib/frontgate/told" || fail "the command was not told"
 
