@@ -73,7 +73,7 @@ codes! {
     LISTENER_LOST "listener_lost" Error "listener"
         "A refused reload had closed a listener, and its address was taken meanwhile. The next reload opens it again, once the address is free.";
     NEEDS_RESTART "needs_restart" Warning "setting"
-        "A reload changed a setting that only a restart brings about.";
+        "A reload changed a setting that only a new process brings about; SIGUSR2 starts one.";
     RELOAD_DONE "reload_done" Info "asked listeners farms rules site was findings"
         "A changed configuration is in service.";
     RELOAD_REFUSED "reload_refused" Error "asked error findings"

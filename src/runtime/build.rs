@@ -202,7 +202,7 @@ mod tests {
             let file = dir.path().join("frontgate.yaml");
             std::fs::write(&file, text).unwrap();
             let outcome = crate::config::load(&file);
-            super::patience(&outcome.site.expect(&format!("{:?}", outcome.findings))).as_secs()
+            super::patience(&outcome.site.expect("a valid configuration")).as_secs()
         };
         assert_eq!(patience(&[""]), 5, "nobody is probed");
         assert_eq!(patience(&["probe: { path: / }"]), 15);
