@@ -232,7 +232,8 @@ fn a_slow_header_does_not_cost_the_next_server() {
     }
     let line = frontgate.access_line("slow", |l| l["path"] == "/slow");
     assert!(line["reason"].is_null(), "{line}");
-    assert!(line["duration_ms"].as_f64().unwrap() >= 3200.0);
+    // From when the first bytes were read, which a busy machine does late.
+    assert!(line["duration_ms"].as_f64().unwrap() > 3000.0, "{line}");
 }
 
 /// An NTLM handshake has three legs on one connection to one server.
