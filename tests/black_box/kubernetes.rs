@@ -4,11 +4,17 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::support::{certificates::Certificates, frontgate::run, python};
+use crate::support::{
+    backend::{Backend, always},
+    certificates::Certificates,
+    frontgate::{Frontgate, run},
+    python, servers_of,
+};
 
 fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes")
@@ -68,9 +74,9 @@ fn they_are_what_kubernetes_expects() {
     }
 }
 
-/// What the restricted level asks for, and what a proxy of long polls needs.
+/// What the restricted level asks for.
 #[test]
-fn pods_have_no_rights_and_time_to_end() {
+fn pods_have_no_rights() {
     let base = objects("base");
     let pod = &object(&base, "Deployment")["spec"]["template"]["spec"];
     let inside = &pod["containers"][0]["securityContext"];
@@ -79,20 +85,82 @@ fn pods_have_no_rights_and_time_to_end() {
     assert_eq!(inside["allowPrivilegeEscalation"], false);
     assert_eq!(inside["readOnlyRootFilesystem"], true);
     assert_eq!(inside["capabilities"]["drop"][0], "ALL");
-    let config: Value =
-        serde_yaml::from_str(object(&base, "ConfigMap")["data"]["config.yaml"].as_str().unwrap())
-            .unwrap();
-    let seconds = |key: &str| {
-        let told = config["shutdown"][key].as_str().unwrap();
-        let (number, unit) = told.split_at(told.len() - 1);
-        number.parse::<u64>().unwrap() * if unit == "m" { 60 } else { 1 }
-    };
-    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
-    assert!(grace > seconds("delay") + seconds("drain"), "{grace}");
-    // The longest poll of a Lync client.
-    assert!(seconds("drain") >= 1800);
-    // An endpoint has to be gone everywhere before the listeners close.
-    assert!(seconds("delay") >= 10);
+}
+
+/// A time such as `30m` or `45s`, in seconds.
+fn seconds(told: &Value) -> u64 {
+    let (number, unit) = told.as_str().unwrap().split_at(told.as_str().unwrap().len() - 1);
+    number.parse::<u64>().unwrap() * [("s", 1), ("m", 60)].iter().find(|u| u.0 == unit).unwrap().1
+}
+
+/// The words of the hook that runs before SIGTERM.
+fn hook(container: &Value) -> Vec<String> {
+    let words = container["lifecycle"]["preStop"]["exec"]["command"].as_array().unwrap();
+    words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// KEP-1669: with `externalTrafficPolicy: Local` a node passes connections to pods that end only as
+/// long as they are ready, and balancers need seconds to notice that a node has no pod. So pods stay
+/// ready first, and then have time for polls.
+#[test]
+fn a_pod_that_ends_is_ready_until_the_balancer_knows_and_then_lets_polls_end() {
+    for name in variants() {
+        let objects = objects(name);
+        let pod = &object(&objects, "Deployment")["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        let config = object(&objects, "ConfigMap")["data"]["config.yaml"].as_str().unwrap();
+        let config: Value = serde_yaml::from_str(config).unwrap();
+        let [delay, drain] = ["delay", "drain"].map(|key| seconds(&config["shutdown"][key]));
+        // The longest poll of a Lync client.
+        assert!(drain >= 1800);
+        let words = hook(container);
+        let [ref told @ .., ref period] = words[..] else { panic!("{words:?}") };
+        let health = config["health"]["listen"].as_str().unwrap().replace("0.0.0.0", "127.0.0.1");
+        assert_eq!(told, ["/usr/local/bin/frontgate", "healthcheck", "--admin", &*health, "--for"]);
+        let period = seconds(&Value::from(&**period));
+        // Checks of cloud balancers: every ten seconds, three failures.
+        assert!(period > 30, "{period}");
+        let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        assert!(grace >= period + delay + drain + 30, "{grace}");
+        // A page that is late, or missed once, is no reason to send nobody there.
+        let probe = &container["readinessProbe"];
+        assert_eq!(
+            (probe["failureThreshold"].as_u64(), probe["timeoutSeconds"].as_u64()),
+            (Some(3), Some(3))
+        );
+        let page = page();
+        assert!(page.contains(&format!("`frontgate healthcheck --for {period}s`")), "{period}");
+        assert!(page.contains(&format!("`shutdown.delay` ({delay} s)")), "{delay}");
+        assert!(page.contains(&format!("`terminationGracePeriodSeconds` ({grace})")), "{grace}");
+    }
+    let base = objects("base");
+    assert_eq!(object(&base, "Service")["spec"]["externalTrafficPolicy"], "Local");
+}
+
+/// What the hook does, with less patience.
+#[test]
+fn the_hook_waits_while_the_pod_is_ready() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = Frontgate::start(&format!(
+        "farms:\n  a: {{ servers: [{}], bridge: http }}\n\
+         publish:\n  - {{ host: meet.*, farm: a }}\n",
+        servers_of(&[("fe01", backend.port())])
+    ));
+    let mut words =
+        hook(&object(&objects("base"), "Deployment")["spec"]["template"]["spec"]["containers"][0]);
+    *words.last_mut().unwrap() = "1500ms".to_owned();
+    let place = words.iter().position(|word| word == "--admin").unwrap() + 1;
+    words[place] = frontgate.address("admin").to_string();
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    let begun = Instant::now();
+    let (code, _, errors) = run(&words);
+    assert_eq!(code, 0, "{errors}");
+    assert!(begun.elapsed() >= Duration::from_millis(1300), "{:?}", begun.elapsed());
+}
+
+fn page() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kubernetes.md");
+    std::fs::read_to_string(file).unwrap()
 }
 
 /// Names of ports, and where the configuration listens, say the same.
