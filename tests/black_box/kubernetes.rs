@@ -87,6 +87,34 @@ fn pods_have_no_rights() {
     assert_eq!(inside["capabilities"]["drop"][0], "ALL");
 }
 
+/// With both, each apply would undo what the autoscaler did.
+#[test]
+fn the_autoscaler_alone_says_how_many_pods_there_are() {
+    for name in variants() {
+        let objects = objects(name);
+        let target = &object(&objects, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"];
+        let deployment = object(&objects, "Deployment");
+        assert_eq!(target["kind"], deployment["kind"]);
+        assert_eq!(target["name"], deployment["metadata"]["name"]);
+        assert!(deployment["spec"]["replicas"].is_null(), "{name}");
+    }
+}
+
+/// Pods of a rollout among themselves, on nodes that take pods.
+#[test]
+fn pods_are_on_different_nodes() {
+    let base = objects("base");
+    let template = &object(&base, "Deployment")["spec"]["template"];
+    let spread = template["spec"]["topologySpreadConstraints"].as_array().unwrap();
+    let [spread] = &spread[..] else { panic!("{spread:?}") };
+    assert_eq!(spread["topologyKey"], "kubernetes.io/hostname");
+    assert_eq!(spread["maxSkew"], 1);
+    assert_eq!(spread["whenUnsatisfiable"], "DoNotSchedule");
+    assert_eq!(spread["matchLabelKeys"][0], "pod-template-hash");
+    assert_eq!(spread["nodeTaintsPolicy"], "Honor");
+    assert_eq!(spread["labelSelector"]["matchLabels"], template["metadata"]["labels"]);
+}
+
 /// A time such as `30m` or `45s`, in seconds.
 fn seconds(told: &Value) -> u64 {
     let (number, unit) = told.as_str().unwrap().split_at(told.as_str().unwrap().len() - 1);
