@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::{
     backend::{Backend, always},
@@ -38,15 +39,22 @@ fn variants() -> Vec<&'static str> {
 
 /// What `kubectl apply -k` would send.
 fn built(name: &str) -> String {
-    let built = Command::new("kubectl").arg("kustomize").arg(manifests().join(name)).output();
+    built_at(&manifests().join(name))
+}
+
+fn built_at(dir: &Path) -> String {
+    let built = Command::new("kubectl").arg("kustomize").arg(dir).output();
     let built = built.expect("kubectl is missing: scripts/dependencies.sh test installs it");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     String::from_utf8(built.stdout).unwrap()
 }
 
 fn objects(name: &str) -> Vec<Value> {
-    let text = built(name);
-    let documents = serde_yaml::Deserializer::from_str(&text);
+    parsed(&built(name))
+}
+
+fn parsed(text: &str) -> Vec<Value> {
+    let documents = serde_yaml::Deserializer::from_str(text);
     documents.map(|document| serde::Deserialize::deserialize(document).unwrap()).collect()
 }
 
@@ -68,10 +76,86 @@ fn they_are_what_kubernetes_expects() {
             .unwrap();
         let told = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
         assert!(check.status.success(), "{told}");
-        // Of the ten kinds one is not Kubernetes' own.
         assert!(told.matches(" passed for resource ").count() >= 9, "{told}");
-        assert_eq!(told.matches("ServiceMonitor").count(), 1, "{told}");
+        // A cluster without the Prometheus operator refuses them.
+        assert!(!told.contains("monitoring.coreos.com"), "{told}");
     }
+}
+
+/// A copy of `deploy` in which the first commands of the page were run: all but those that talk to
+/// a cluster.
+fn as_the_page_says() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let page = page();
+    let block = page.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let (told, here): (Vec<&str>, Vec<&str>) = block.lines().partition(|line| {
+        line.starts_with("kubectl apply ") || line.starts_with("kubectl -n frontgate ")
+    });
+    assert!(told.len() == 2 && here.len() == 2, "{block}");
+    let root = env!("CARGO_MANIFEST_DIR");
+    let script = format!("cp -r {root}/deploy .\n{}", here.join("\n"));
+    let done = Command::new("sh").args(["-ec", &script]).current_dir(dir.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(String::from_utf8_lossy(&done.stdout), built("example"));
+    dir
+}
+
+/// What everybody does first; and the component for the Prometheus operator.
+#[test]
+fn the_commands_of_the_page_make_something_that_can_be_applied() {
+    if !variants().contains(&"example") {
+        return;
+    }
+    let dir = as_the_page_says();
+    let mine = dir.path().join("deploy/kubernetes/mine");
+    let file = mine.join("kustomization.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line = "components: [../monitoring]";
+    assert!(text.contains(&format!("# {line}")) && page().contains(line), "{text}");
+    std::fs::write(&file, text.replace(&format!("# {line}"), line)).unwrap();
+    let objects = parsed(&built_at(&mine));
+    let monitor = object(&objects, "ServiceMonitor");
+    let selected = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    let services = objects.iter().filter(|object| {
+        let labels = object["metadata"]["labels"].as_object();
+        object["kind"] == "Service"
+            && selected.iter().all(|(key, value)| labels.is_some_and(|l| l.get(key) == Some(value)))
+    });
+    let ports: Vec<_> =
+        services.map(|service| service["spec"]["ports"][0]["name"].clone()).collect();
+    assert_eq!(ports, [monitor["spec"]["endpoints"][0]["port"].clone()]);
+    let rules = std::fs::read_to_string(manifests().join("../prometheus/alerts.yaml")).unwrap();
+    let rules: Value = serde_yaml::from_str(&rules).unwrap();
+    assert_eq!(object(&objects, "PrometheusRule")["spec"], rules);
+}
+
+/// The operator's rules are the others with another head; `FRONTGATE_BLESS=1` writes them.
+#[test]
+fn rules_for_the_operator_are_those_for_everybody() {
+    let rules = std::fs::read_to_string(manifests().join("../prometheus/alerts.yaml")).unwrap();
+    let mut text =
+        "# Made from deploy/prometheus/alerts.yaml by a test (FRONTGATE_BLESS=1); change that file.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: frontgate
+  labels: { app.kubernetes.io/name: frontgate }
+spec:
+"
+        .to_owned();
+    for line in rules[rules.find("groups:").unwrap()..].lines() {
+        text += &format!("  {line}\n").replace("  \n", "\n");
+    }
+    let file = manifests().join("monitoring/prometheusrule.yaml");
+    if std::env::var_os("FRONTGATE_BLESS").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let there = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        there == text,
+        "{} is not alerts.yaml any more; FRONTGATE_BLESS=1 writes it",
+        file.display()
+    );
 }
 
 /// What the restricted level asks for.
