@@ -13,6 +13,7 @@ mod balance;
 mod control;
 mod dashboard;
 mod dashboard_live;
+mod deploying;
 mod duplex;
 mod events;
 mod exchange;
