@@ -1,11 +1,13 @@
 //! Pages and files about deploying: what they recommend holds.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
 fn file(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    fs::read_to_string(Path::new(ROOT).join(name)).unwrap()
 }
 
 /// A text of several lines as one.
@@ -34,4 +36,50 @@ fn containers_come_back_after_a_reboot() {
     for anchor in ["x-server", "x-gate"] {
         assert_eq!(compose[anchor]["restart"], "unless-stopped", "{anchor}");
     }
+}
+
+/// What CI clones with is nobody else's business, and labels of an image are everybody's.
+#[test]
+fn labels_of_the_image_have_no_credentials() {
+    let source = |url: &str| {
+        let told = Command::new(Path::new(ROOT).join("scripts/source-url.sh")).arg(url).output();
+        let told = told.unwrap();
+        assert!(told.status.success(), "{url}: {}", String::from_utf8_lossy(&told.stderr));
+        String::from_utf8(told.stdout).unwrap().trim_end().to_owned()
+    };
+    let plain = "https://git.contoso.com/it/frontgate.git";
+    for url in [
+        plain,
+        "https://ghp_secret@git.contoso.com/it/frontgate.git",
+        "https://ci:secret@git.contoso.com/it/frontgate.git",
+        "https://ci:s@cret@git.contoso.com/it/frontgate.git",
+        "https://git.contoso.com/it/frontgate.git?private_token=secret",
+        "git@git.contoso.com:it/frontgate.git",
+        "ssh://git@git.contoso.com:2222/it/frontgate.git",
+    ] {
+        assert_eq!(source(url), plain, "{url}");
+    }
+    for url in [
+        "",
+        "/srv/git/frontgate",
+        "../a:b",
+        "file:///srv/frontgate",
+        "http://a:b@c/d",
+        "ci:secret@git.contoso.com:it/frontgate",
+        "https://ci:s/ecret@git.contoso.com/it",
+    ] {
+        assert_eq!(source(url), "", "{url}");
+    }
+    assert!(file("scripts/image.sh").contains("source=$(scripts/source-url.sh "));
+}
+
+/// Docker of Debian 12 builds without BuildKit unless somebody installed and asked for it.
+#[test]
+fn the_image_is_built_without_buildkit() {
+    let text = file("Dockerfile");
+    for line in text.lines() {
+        assert!(!line.contains("--mount=") && !line.contains("<<"), "{line}");
+        assert!(!line.starts_with("# syntax="), "{line}");
+    }
+    assert!(text.contains("RUN cargo build --locked --release"), "{text}");
 }
