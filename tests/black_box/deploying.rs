@@ -1,6 +1,11 @@
 //! Pages and files about deploying: what they recommend holds.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 
@@ -82,4 +87,55 @@ fn the_image_is_built_without_buildkit() {
         assert!(!line.starts_with("# syntax="), "{line}");
     }
     assert!(text.contains("RUN cargo build --locked --release"), "{text}");
+}
+
+/// `scripts/compose-test.sh` where nothing is installed but the programs that it needs to get to
+/// Compose, and a `docker` that does what `docker` says.
+fn compose_test(docker: &str) -> (Output, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        fs::write(dir.path().join(name), text).unwrap();
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    for name in ["bash", "dirname", "mkdir", "grep", "mktemp", "rm", "tail", "touch"] {
+        let real = ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(name));
+        let real = real.iter().find(|real| real.exists()).unwrap();
+        symlink(real, dir.path().join(name)).unwrap();
+    }
+    let calls = dir.path().join("calls");
+    put("docker", &format!("#!/bin/bash\necho \"$*\" >>{}\n{docker}\n", calls.display()));
+    let done = Command::new(Path::new(ROOT).join("scripts/compose-test.sh"))
+        .env("PATH", dir.path())
+        .env("IMAGE_DIR", dir.path().join("image"))
+        .output()
+        .unwrap();
+    (done, fs::read_to_string(calls).unwrap())
+}
+
+/// It ends with `down --volumes`: of nobody's deployment.
+#[test]
+fn the_test_of_compose_touches_no_deployment() {
+    let (done, calls) = compose_test("[ $1 != ps ] || echo 0123456789ab");
+    assert_eq!(done.status.code(), Some(1), "{calls}");
+    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(errors.contains("There are containers of frontgate-test"), "{errors}");
+    assert!(calls.contains("label=com.docker.compose.project=frontgate-test"), "{calls}");
+    assert!(!calls.contains(" down") && !calls.contains(" up"), "{calls}");
+    // And with nothing in the way every command is about its own project.
+    let (done, calls) = compose_test("[ $1 != compose ] || [ $2 = version ]");
+    assert!(!done.status.success());
+    let compose: Vec<_> = calls.lines().filter(|call| call.starts_with("compose -")).collect();
+    assert!(compose.iter().any(|call| call.ends_with(" down --volumes")), "{calls}");
+    for call in compose {
+        assert!(call.starts_with("compose -p frontgate-test -f deploy/compose.yaml "), "{call}");
+    }
+    assert!(file("deploy/compose.yaml").contains("\nname: frontgate\n"));
+}
+
+#[test]
+fn the_test_of_compose_says_what_is_missing() {
+    let (done, _) = compose_test("[ $1 != compose ]");
+    assert_eq!(done.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(errors.contains("docker-compose-plugin"), "{errors}");
 }
