@@ -42,6 +42,7 @@ mod rolling;
 mod rules;
 mod service;
 mod several;
+mod sizing;
 mod stop;
 mod streams;
 mod tls;
