@@ -43,6 +43,28 @@ fn containers_come_back_after_a_reboot() {
     }
 }
 
+/// Nothing is mapped there, and ports below 1024 are the machine's to give; the test of the image
+/// tries it.
+#[test]
+fn what_the_network_of_the_machine_takes_is_told_where_it_is_recommended() {
+    let setting = "net.ipv4.ip_unprivileged_port_start=";
+    for name in ["docs/container.md", "docs/high-availability.md"] {
+        let page = file(name);
+        assert!(page.contains("--network host"), "{name}");
+        for told in page.split(setting).skip(1) {
+            let digits: String = told.chars().take_while(char::is_ascii_digit).collect();
+            // The lowest port of a listener there.
+            assert_eq!(digits.parse::<u16>().unwrap(), 80, "{name}");
+        }
+        assert!(page.contains(setting), "{name}");
+    }
+    let page = flat(&file("docs/container.md"));
+    assert!(
+        page.contains("so `-p` is ignored: the listeners are at 443 and 80 themselves"),
+        "{page}"
+    );
+}
+
 /// What CI clones with is nobody else's business, and labels of an image are everybody's.
 #[test]
 fn labels_of_the_image_have_no_credentials() {
