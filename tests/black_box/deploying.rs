@@ -65,6 +65,47 @@ fn what_the_network_of_the_machine_takes_is_told_where_it_is_recommended() {
     );
 }
 
+/// The page's configuration is valid, its checks ask where Frontgate answers them, and orders come
+/// neither from clients nor from everybody. What keepalived makes of it: tests/failover.
+#[test]
+fn two_machines_check_themselves_and_take_orders_apart_from_clients() {
+    let page = file("docs/high-availability.md");
+    let section = page.split("\n## Two machines, one address\n").nth(1).unwrap();
+    let block = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let block: String = block.lines().map(|line| format!("{}\n", line.trim())).collect();
+    let told: Value = serde_yaml::from_str(&block).unwrap();
+    let health = told["health"]["listen"].as_str().unwrap();
+    assert!(health.starts_with("127.0.0.1:"), "{health}");
+    let keepalived = file("deploy/keepalived/keepalived.conf");
+    assert!(keepalived.contains(&format!("\n$HEALTH={health}\n")), "{keepalived}");
+    // Frontgate's Unix sockets are not for nobody.
+    assert!(keepalived.contains(" script_user nobody "), "{keepalived}");
+    let delay = told["shutdown"]["delay"].as_str().unwrap().strip_suffix('s').unwrap();
+    assert!(delay.parse::<u64>().unwrap() >= 4, "{delay}");
+    let admin = told["admin"]["listen"].as_str().unwrap();
+    let port = admin.strip_prefix("${ADMIN_ADDRESS}:").unwrap();
+    assert!(flat(section).contains(&format!(
+        "Firewall: IP protocol 112 between the two machines; TCP port {port} from"
+    )));
+
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("admin.token"), "a-secret-of-both-of-them").unwrap();
+    let text = block
+        + "domains: [contoso.com]\nlisteners: [{ address: \"0.0.0.0:80\" }]\n\
+           farms: { a: { servers: [fe01], bridge: http } }\n\
+           publish: [{ host: meet.*, farm: a, schemes: [http] }]\n";
+    let config = dir.path().join("frontgate.yaml");
+    fs::write(&config, text).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_frontgate"))
+        .args(["check", "--config"])
+        .arg(&config)
+        .env("ADMIN_ADDRESS", "192.0.2.11")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
+    assert!(check.status.success() && told.contains("no findings"), "{told}");
+}
+
 /// What CI clones with is nobody else's business, and labels of an image are everybody's.
 #[test]
 fn labels_of_the_image_have_no_credentials() {
