@@ -2,6 +2,7 @@
 
 use std::{os::fd::RawFd, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use pingora::protocols::Stream;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,8 +21,18 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Closes in good order: TLS says goodbye, and where the client is still sending, the rest is
 /// read for a while. Closing a socket with unread bytes resets it, and the reset can overtake
 /// our answer. The connection counts until this is over.
-pub(super) async fn farewell(mut stream: Stream, unread: bool, _counted: Arc<Connection>) {
-    let _ = timeout(GOODBYE, AsyncWriteExt::shutdown(&mut stream)).await;
+pub(super) async fn farewell(
+    mut stream: Stream,
+    rest: BytesMut,
+    unread: bool,
+    _counted: Arc<Connection>,
+) {
+    let _ = timeout(GOODBYE, async {
+        stream.write_all(&rest).await?;
+        stream.shutdown().await
+    })
+    .await;
+    drop(rest);
     if !unread {
         return;
     }

@@ -11,6 +11,7 @@ mod connection;
 mod count;
 mod farewell;
 mod gate;
+mod gather;
 mod handle;
 mod http1;
 mod http2;

@@ -5,6 +5,7 @@
 //! holds no buffer while it waits.
 
 use std::{
+    cell::RefCell,
     io,
     net::SocketAddr,
     os::fd::AsRawFd,
@@ -27,6 +28,11 @@ use tokio::{
 
 /// One TLS record with its header fits; larger reads go straight to the caller.
 const READ_BUFFER: usize = 17 * 1024;
+
+thread_local! {
+    /// Where bytes are read to before it is known how many there are.
+    static SCRATCH: RefCell<[u8; READ_BUFFER]> = const { RefCell::new([0; READ_BUFFER]) };
+}
 
 /// An accepted TCP connection. Writes are not buffered, so every chunk leaves at once (a server
 /// that streams with a Content-Length would otherwise wait for 1460 bytes).
@@ -70,17 +76,16 @@ impl AsyncRead for Socket {
             if buf.remaining() >= READ_BUFFER {
                 return Pin::new(&mut this.tcp).poll_read(cx, buf);
             }
-            loop {
-                ready!(this.tcp.poll_read_ready(cx))?;
-                this.buffered.reserve(READ_BUFFER);
-                match this.tcp.try_read_buf(&mut this.buffered) {
-                    Ok(_) => break,
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        this.buffered = BytesMut::new();
-                    }
-                    Err(e) => return Poll::Ready(Err(e)),
+            return SCRATCH.with_borrow_mut(|scratch| {
+                let mut read = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut read))?;
+                let (now, later) = read.filled().split_at(read.filled().len().min(buf.remaining()));
+                buf.put_slice(now);
+                if !later.is_empty() {
+                    this.buffered = BytesMut::from(later);
                 }
-            }
+                Poll::Ready(Ok(()))
+            });
         }
         hand_over(&mut this.buffered, buf, usize::MAX);
         if this.buffered.is_empty() {

@@ -29,10 +29,13 @@ use crate::site::{Certificate, Listener, ListenerTls, TlsVersion};
 
 use crate::lock::lock;
 
+/// In our order: AES-128 with SHA-256 makes a handshake cheaper than the AES-256 with SHA-384 most
+/// clients name first, and is as safe. Who has no AES in hardware says so by naming ChaCha20 first.
+///
 /// COMPAT: Windows 7 and 8.1 clients (Schannel) offer ECDHE with RSA certificates only with CBC
 /// suites, so those stay behind the AEAD ones. Test: windows_client_cipher_list_is_accepted.
-const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
-    ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:\
+const CIPHERS: &str = "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:\
+    [ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:\
     ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
     ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA:\
     AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA:AES256-SHA";
@@ -48,6 +51,7 @@ pub fn acceptor(tls: &ListenerTls, view: Arc<dyn View>) -> Result<SslAcceptor, E
     builder.set_min_proto_version(Some(version(tls.min_version)))?;
     builder.set_max_proto_version(Some(SslVersion::TLS1_3))?;
     builder.set_cipher_list(CIPHERS)?;
+    builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     let certificates = view.clone();
     builder.set_select_certificate_callback(move |hello| select(hello, certificates.as_ref()));
     let http2 = tls.http2;

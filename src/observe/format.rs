@@ -1,6 +1,6 @@
 //! How a line of the access log looks.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::{borrow::Cow, cell::RefCell, fmt::Write as _, time::Duration};
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
@@ -84,9 +84,10 @@ fn json_line(a: &Access<'_>, query: LogQuery) -> String {
 
 /// Apache's combined format, then our fields as `name=value`.
 fn combined_line(a: &Access<'_>, query: LogQuery) -> String {
-    let time = timestamp(a).to_zoned(TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S %z");
-    let mut line = String::with_capacity(320);
-    let _ = write!(line, "{} - - [{time}] \"", a.client);
+    let mut line = String::with_capacity(512);
+    let _ = write!(line, "{} - - [", a.client);
+    apache_time(&mut line, timestamp(a));
+    line.push_str("] \"");
     escape(&mut line, a.method.unwrap_or("-"));
     line.push(' ');
     escape(&mut line, &a.path.map_or(Cow::Borrowed("-"), mask::path));
@@ -102,24 +103,26 @@ fn combined_line(a: &Access<'_>, query: LogQuery) -> String {
     line.push('"');
     let host = a.host.map(mask::authority);
     let fields = [
-        ("listener", Some(a.listener)),
-        ("sni", a.sni),
-        ("host", host.as_deref()),
-        ("rule", a.rule),
-        ("farm", a.farm),
-        ("server", a.server),
-        ("server_connection", a.server_connection),
-        ("reason", a.reason),
-        ("tls", a.tls),
+        (" listener=\"", Some(a.listener)),
+        (" sni=\"", a.sni),
+        (" host=\"", host.as_deref()),
+        (" rule=\"", a.rule),
+        (" farm=\"", a.farm),
+        (" server=\"", a.server),
+        (" server_connection=\"", a.server_connection),
+        (" reason=\"", a.reason),
+        (" tls=\"", a.tls),
     ];
     for (name, value) in fields {
-        let _ = write!(line, " {name}=\"");
+        line.push_str(name);
         escape(&mut line, value.unwrap_or("-"));
         line.push('"');
     }
-    let _ = write!(line, " received={} duration_ms={}", a.received, millis(a.duration));
+    let _ = write!(line, " received={} duration_ms=", a.received);
+    millis_digits(&mut line, a.duration);
     if let Some(first) = a.first_byte {
-        let _ = write!(line, " first_byte_ms={}", millis(first));
+        line.push_str(" first_byte_ms=");
+        millis_digits(&mut line, first);
     }
     // Both are of our own making: nothing to escape.
     if let Some(peer) = a.peer {
@@ -132,6 +135,21 @@ fn combined_line(a: &Access<'_>, query: LogQuery) -> String {
     line
 }
 
+/// The time as Apache writes it. Most lines of a busy second have the same.
+fn apache_time(line: &mut String, time: Timestamp) {
+    thread_local! {
+        static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != time.as_second() {
+            *second = time.as_second();
+            let zoned = time.to_zoned(TimeZone::UTC);
+            *text = zoned.strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
+        }
+        line.push_str(text);
+    });
+}
+
 fn timestamp(a: &Access<'_>) -> Timestamp {
     Timestamp::try_from(a.time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -141,9 +159,27 @@ fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
+/// The same in digits, no more than are needed.
+fn millis_digits(line: &mut String, duration: Duration) {
+    let micros = duration.as_micros();
+    let _ = match (micros / 1000, micros % 1000) {
+        (whole, 0) => write!(line, "{whole}"),
+        (whole, part) => write!(line, "{whole}.{part:03}"),
+    };
+    if micros % 1000 != 0 {
+        line.truncate(line.trim_end_matches('0').len());
+    }
+}
+
 /// SECURITY: quotes, backslashes and control characters are written as `\xHH` (log injection).
 /// Test: a_client_cannot_forge_a_line.
 fn escape(line: &mut String, text: &str) {
+    let harmless = |b: u8| matches!(b, b' '..=b'~') & (b != b'"') & (b != b'\\');
+    // Without a way out in the middle, so that many bytes are looked at at once.
+    if text.bytes().fold(true, |all, b| all & harmless(b)) {
+        line.push_str(text);
+        return;
+    }
     for c in text.chars() {
         if c == '"' || c == '\\' || c.is_control() {
             let _ = write!(line, "\\x{:02x}", c as u32);
@@ -180,6 +216,24 @@ mod tests {
         assert!(text.starts_with(head), "{text}");
         assert!(text.contains(" server=\"fe01\" "));
         assert!(text.ends_with(" received=0 duration_ms=1.5 first_byte_ms=1.25\n"), "{text}");
+    }
+
+    #[test]
+    fn times_have_no_more_digits_than_they_need() {
+        let digits = |micros| {
+            let mut line = String::from("100");
+            millis_digits(&mut line, Duration::from_micros(micros));
+            line.split_off(3)
+        };
+        let micros = [0, 1, 10, 1000, 1500, 1050, 10_000, 1_234_567];
+        let wanted = ["0", "0.001", "0.01", "1", "1.5", "1.05", "10", "1234.567"];
+        assert_eq!(micros.map(digits), wanted);
+        let mut line = String::new();
+        for second in [86_400, 86_400, 86_399] {
+            apache_time(&mut line, Timestamp::from_second(second).unwrap());
+        }
+        let two = "02/Jan/1970:00:00:00 +0000";
+        assert_eq!(line, format!("{two}{two}01/Jan/1970:23:59:59 +0000"));
     }
 
     #[test]

@@ -48,6 +48,42 @@ fn a_trickling_answer_with_content_length_arrives_at_once() {
     }
 }
 
+/// An answer whose length is known does not wait for its end, also where small writes are gathered:
+/// after a request without a body, with a short one, and with one in many pieces.
+#[test]
+fn the_start_of_an_answer_does_not_wait_for_its_end() {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let backend = Backend::plain(move |wire, _| {
+        while let Some(head) = read_head(wire) {
+            read_body(wire, &head);
+            wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n").unwrap();
+            for half in [b"half", b"more"] {
+                gate.lock().unwrap().recv().unwrap();
+                wire.write_all(half).unwrap();
+            }
+        }
+    });
+    let frontgate = start(&backend, "");
+    for mut client in [frontgate.plain(), frontgate.tls("meet.contoso.com")] {
+        for pieces in [0, 1, 12] {
+            let length = pieces * 3;
+            client.send(format!(
+                "POST /x HTTP/1.1\r\nHost: meet.contoso.com\r\nContent-Length: {length}\r\n\r\n"
+            ));
+            for _ in 0..pieces {
+                client.send("abc");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(client.take_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+            for half in [b"half", b"more"] {
+                go.send(()).unwrap();
+                assert_eq!(client.take(4), half);
+            }
+        }
+    }
+}
+
 /// Uploads are passed on byte by byte, with the announced length and without buffering.
 #[test]
 fn a_trickling_upload_arrives_at_once() {

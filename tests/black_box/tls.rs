@@ -131,6 +131,31 @@ fn windows_client_cipher_list_is_accepted() {
     }
 }
 
+/// The cheap suite is taken from those who name a dear one first, but ChaCha20 is left to those who
+/// have no AES.
+#[test]
+fn ciphers_are_chosen_in_our_order() {
+    let backend = Backend::plain(always("ok"));
+    let frontgate = Frontgate::start(&rest(backend.port()));
+    let [cheap, dear] = ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"];
+    let soft = "ECDHE-RSA-CHACHA20-POLY1305";
+    for (offered, chosen) in
+        [([dear, soft, cheap], soft), ([dear, cheap, soft], cheap), ([soft, dear, cheap], soft)]
+    {
+        let client = Client::tls_with(
+            frontgate.address("public"),
+            Some("meet.contoso.com"),
+            &frontgate.certificates,
+            |b| {
+                b.set_cipher_list(&offered.join(":")).unwrap();
+                b.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
+            },
+        )
+        .unwrap();
+        assert_eq!(client.ssl().current_cipher().unwrap().name(), chosen, "{offered:?}");
+    }
+}
+
 #[test]
 fn one_name_is_served_with_ecdsa_to_whom_it_suits_and_rsa_to_the_others() {
     let backend = Backend::plain(always("ok"));
