@@ -166,7 +166,7 @@ fn millis_digits(line: &mut String, duration: Duration) {
         (whole, 0) => write!(line, "{whole}"),
         (whole, part) => write!(line, "{whole}.{part:03}"),
     };
-    if micros % 1000 != 0 {
+    if !micros.is_multiple_of(1000) {
         line.truncate(line.trim_end_matches('0').len());
     }
 }
