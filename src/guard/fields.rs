@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::chars::{is_token, is_value_char, trim};
+use memchr::memchr;
+
+use super::chars::{is_token, is_value, trim};
 use crate::reason::{self, Reason};
 
 /// How long the request body is.
@@ -42,10 +44,10 @@ impl Fields {
     /// space before the colon, controls, and every doubt about the length of the body (request
     /// smuggling). Tests: the_shape_of_fields_is_strict, framing_is_unambiguous
     pub(super) fn add(&mut self, line: &[u8], start: usize) -> Result<(), Reason> {
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(reason::BAD_HEADER)?;
+        let colon = memchr(b':', line).ok_or(reason::BAD_HEADER)?;
         let (name, value) = line.split_at_checked(colon).ok_or(reason::BAD_HEADER)?;
         let raw = value.get(1..).unwrap_or_default();
-        if !is_token(name) || !raw.iter().all(|byte| is_value_char(*byte)) {
+        if !is_token(name) || !is_value(raw) {
             return Err(reason::BAD_HEADER);
         }
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());

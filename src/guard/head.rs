@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::BytesMut;
+use memchr::memchr;
 
 use super::{
     fields::{Fields, Framing},
@@ -66,7 +67,7 @@ pub fn find_end(buf: &[u8], from: usize) -> Option<usize> {
     let start = from.saturating_sub(3);
     let mut rest = buf.get(start..)?;
     let mut at = start;
-    while let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
+    while let Some(length) = memchr(b'\n', rest) {
         let (_, after) = rest.split_at_checked(length + 1)?;
         at += length + 1;
         match after {
@@ -132,7 +133,7 @@ impl<'h> Lines<'h> {
     fn next(&mut self) -> Result<(&'h [u8], usize), Reason> {
         let start = self.at;
         let rest = self.head.get(start..).unwrap_or_default();
-        let length = rest.iter().position(|byte| *byte == b'\n').ok_or(reason::BAD_HEADER)?;
+        let length = memchr(b'\n', rest).ok_or(reason::BAD_HEADER)?;
         let line = rest.get(..length).and_then(|line| line.strip_suffix(b"\r"));
         self.at = start + length + 1;
         Ok((line.ok_or(reason::BAD_HEADER)?, start))

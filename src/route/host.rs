@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, net::Ipv6Addr, ops::Deref};
 
+use memchr::memchr;
+
 /// Longest host name in bytes, without port and brackets (RFC 1035 2.3.4).
 const MAX_HOST: usize = 255;
 
@@ -57,13 +59,15 @@ pub fn normalize_host(raw: &[u8]) -> Option<HostName<'_>> {
         let address: Ipv6Addr = address.parse().ok()?;
         return Some(HostName(Cow::Owned(format!("[{address}]"))));
     }
-    let name = match raw.split_once(':') {
-        Some((name, port)) if is_port(port) => name,
+    let colon = memchr(b':', raw.as_bytes()).and_then(|colon| raw.split_at_checked(colon));
+    let name = match colon {
+        Some((name, port)) if is_port(port.get(1..)?) => name,
         Some(_) => return None,
         None => raw,
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.len() > MAX_HOST || !name.split('.').all(is_label) {
+    let mut labels = name.as_bytes().split(|byte| *byte == b'.');
+    if name.len() > MAX_HOST || !labels.all(is_label) {
         return None;
     }
     let upper = name.bytes().any(|b| b.is_ascii_uppercase());
@@ -75,10 +79,10 @@ fn is_port(port: &str) -> bool {
         || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
-fn is_label(label: &str) -> bool {
+fn is_label(label: &[u8]) -> bool {
     // COMPAT: `_` is no host name character, but names of Windows machines have it.
     (1..=MAX_LABEL).contains(&label.len())
-        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && label.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_')
 }
 
 #[cfg(test)]
