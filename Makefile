@@ -1,7 +1,7 @@
 # One command per intention, the same here and in CI.
 SHELL := /bin/bash
 
-.PHONY: lab test check build install image image-test compose-test failover-test bench deb deb-test \
+.PHONY: lab test check build install image image-test compose-test failover-test bench paths deb deb-test \
 	fmt clippy doc deps
 
 CARGO ?= cargo
@@ -19,7 +19,12 @@ test: deps
 	$(CARGO) test --locked
 
 ## check: what CI runs
-check: deps fmt clippy doc test
+check: deps fmt clippy doc test paths
+
+## paths: the hot paths have not become longer; counted by callgrind, so the machine does not matter
+paths: deps
+	./scripts/dependencies.sh test
+	$(CARGO) bench --locked --bench paths
 
 ## image: the container image, with Docker, or with what the distribution has
 image:
@@ -35,7 +40,8 @@ image-test: deps
 bench: build
 	./scripts/dependencies.sh bench
 	test -x $(TARGET)/tools/bin/oha || $(CARGO) install --locked --root $(TARGET)/tools oha
-	FRONTGATE=$(abspath $(TARGET))/release/frontgate OHA=$(abspath $(TARGET))/tools/bin/oha \
+	$(CARGO) bench --locked --bench paths -- time >$(TARGET)/paths.json
+	FRONTGATE=$(abspath $(TARGET))/release/frontgate PATHS=$(abspath $(TARGET))/paths.json OHA=$(abspath $(TARGET))/tools/bin/oha \
 		$(CARGO) test --locked --test bench -- $(ARGS)
 
 ## compose-test: deploy/compose.yaml for real, and a restart of all of it under load

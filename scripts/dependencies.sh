@@ -10,7 +10,7 @@ build=(cmake g++ make pkg-config libclang-dev)
 # python3-venv: what comes from PyPI, installed by the tests that need it.
 # kubernetes-client: kubectl, for its kustomize.
 test=(apache2-bin chromium chromium-driver curl gss-ntlmssp haproxy kubernetes-client nginx-light openssl prometheus
-    python3-venv systemd)
+    python3-venv systemd valgrind)
 
 # What Frontgate is measured beside, and with.
 bench=(curl haproxy nghttp2-client nginx-light)

@@ -12,7 +12,7 @@ use super::peers::{HOST, Peer, Server};
 use crate::support::until;
 
 /// A connector that makes full handshakes, or resumes what it is given.
-fn connector() -> SslConnector {
+pub fn connector() -> SslConnector {
     let mut builder = SslConnector::builder(SslMethod::tls()).unwrap();
     // The proxy's cost is measured, not the client's.
     builder.set_verify(SslVerifyMode::NONE);
@@ -20,7 +20,7 @@ fn connector() -> SslConnector {
     builder.build()
 }
 
-fn connect(
+pub fn connect(
     connector: &SslConnector,
     address: SocketAddr,
     session: Option<&SslSession>,

@@ -16,6 +16,9 @@ pub fn measure(options: &Options, dir: &Path, server: &Server, report: &mut Repo
         let took = begun.elapsed().as_secs_f64() * 1000.0;
         report.own.push(("start", "start until it accepts".into(), took, "ms"));
     }
+    if options.wants("route") {
+        lookups(report);
+    }
     if !options.wants("growth") {
         return;
     }
@@ -33,5 +36,16 @@ pub fn measure(options: &Options, dir: &Path, server: &Server, report: &mut Repo
             .collect();
         eprintln!("{key}: {:.1} µs/request", median(&costs));
         report.own.push((key, format!("a request with {name}"), median(&costs), "µs"));
+    }
+}
+
+/// Nanoseconds to find a rule, as `cargo bench --bench paths -- time` has measured.
+fn lookups(report: &mut Report) {
+    let file = std::env::var_os("PATHS").expect("PATHS is not set: run `make bench`");
+    let times = std::fs::read_to_string(file).unwrap();
+    let times: serde_json::Value = serde_json::from_str(&times).unwrap();
+    for (key, hosts) in [("route_10", "10"), ("route_1000", "1,000"), ("route_100000", "100,000")] {
+        let what = format!("to find the rule among {hosts} published hosts");
+        report.own.push((key, what, times[key].as_f64().unwrap(), "ns"));
     }
 }

@@ -11,6 +11,7 @@ mod latency;
 mod load;
 mod peers;
 mod process;
+mod reloads;
 mod report;
 #[path = "../black_box/support/mod.rs"]
 mod support;
@@ -67,10 +68,15 @@ fn main() {
         rows: Vec::new(),
         own: Vec::new(),
     };
-    let works = one_worker(&options, dir.path());
-    if !works.is_empty() {
-        let peers =
-            Kind::ALL.map(|kind| (kind, Peer::start(kind, dir.path(), &server, Scale::ONE)));
+    for (works, scale) in [
+        (one_worker(&options, dir.path()), Scale::ONE),
+        (requests(ALL_CORES, options.seconds).into(), Scale::all_cores()),
+    ] {
+        let works: Vec<_> = works.into_iter().filter(|work| options.wants(work.key)).collect();
+        if works.is_empty() {
+            continue;
+        }
+        let peers = Kind::ALL.map(|kind| (kind, Peer::start(kind, dir.path(), &server, scale)));
         report.rows.extend(works.iter().map(|work| measure(work, &options, &peers)));
     }
     for (key, http2, names) in latency::KINDS {
@@ -80,6 +86,12 @@ fn main() {
     }
     if options.wants("poll") {
         report.rows.push(polls(&options, dir.path(), &server));
+    }
+    if options.wants("reloads") {
+        report.rows.extend(reloads::measure(&options, dir.path(), &server));
+    }
+    if options.wants("reload_1000_farms") {
+        reloads::thousand_farms(&options, dir.path(), &server, &mut report);
     }
     growth::measure(&options, dir.path(), &server, &mut report);
     println!("\n{}", report.table());
@@ -96,22 +108,28 @@ struct Work<'a> {
     round: Box<dyn Fn(&Peer) -> f64 + 'a>,
 }
 
-fn one_worker<'a>(options: &Options, dir: &'a Path) -> Vec<Work<'a>> {
-    let mut works = Vec::new();
-    let mut add = |key, name, unit, round| works.push(Work { key, name, unit, round });
-    let seconds = options.seconds;
-    for (key, name, http2) in [
-        ("h1", "HTTP/1.1 → HTTP/1.1, TLS both sides", false),
-        ("h2", "HTTP/2 → HTTP/1.1, TLS both sides", true),
-    ] {
+type Requests = [(&'static str, &'static str, bool); 2];
+
+const ONE_WORKER: Requests = [
+    ("h1", "HTTP/1.1 → HTTP/1.1, TLS both sides", false),
+    ("h2", "HTTP/2 → HTTP/1.1, TLS both sides", true),
+];
+const ALL_CORES: Requests = [
+    ("all_cores_h1", "HTTP/1.1 → HTTP/1.1, a worker for every core", false),
+    ("all_cores_h2", "HTTP/2 → HTTP/1.1, a worker for every core", true),
+];
+
+fn requests<'a>(of: Requests, seconds: u64) -> [Work<'a>; 2] {
+    of.map(|(key, name, http2)| {
         let host = if http2 { HOST_H2 } else { HOST };
-        add(
-            key,
-            name,
-            "µs/request",
-            Box::new(move |peer| load::request(peer, host, http2, seconds)),
-        );
-    }
+        let round = Box::new(move |peer: &Peer| load::request(peer, host, http2, seconds));
+        Work { key, name, unit: "µs/request", round }
+    })
+}
+
+fn one_worker<'a>(options: &Options, dir: &'a Path) -> Vec<Work<'a>> {
+    let mut works = Vec::from(requests(ONE_WORKER, options.seconds));
+    let mut add = |key, name, unit, round| works.push(Work { key, name, unit, round });
     for (key, name, ecdsa, resumed) in [
         ("handshake_rsa", "full TLS 1.2 handshake + request, RSA-2048", false, false),
         ("handshake_ecdsa", "full TLS 1.2 handshake + request, ECDSA P-256", true, false),
@@ -148,7 +166,6 @@ fn one_worker<'a>(options: &Options, dir: &'a Path) -> Vec<Work<'a>> {
             }),
         );
     }
-    works.retain(|work| options.wants(work.key));
     works
 }
 

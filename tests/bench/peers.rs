@@ -37,6 +37,14 @@ impl Kind {
         }
     }
 
+    /// The signal that asks for a reload.
+    pub fn reload(self) -> i32 {
+        match self {
+            Self::Frontgate | Self::Nginx => libc::SIGHUP,
+            Self::HaProxy => libc::SIGUSR2,
+        }
+    }
+
     pub fn version(self) -> String {
         let (program, argument, from) = match self {
             Self::Frontgate => return env!("CARGO_PKG_VERSION").to_owned(),
@@ -53,6 +61,8 @@ impl Kind {
 /// A running proxy.
 pub struct Peer {
     pub process: Process,
+    /// Its configuration.
+    pub file: PathBuf,
     /// Its listener with the RSA certificate.
     pub rsa: SocketAddr,
     /// Its listener with the ECDSA certificate.
@@ -98,7 +108,7 @@ impl Peer {
             assert!(!process.ended(), "{} ended: {}", kind.name(), told());
             TcpStream::connect(ecdsa).ok().and(TcpStream::connect(rsa).ok())
         });
-        Self { process, rsa, ecdsa }
+        Self { process, file, rsa, ecdsa }
     }
 }
 
@@ -114,6 +124,12 @@ pub struct Scale {
 
 impl Scale {
     pub const ONE: Self = Self { workers: 1, hosts: 0, servers: 1, farms: 0 };
+
+    /// A worker for every core.
+    pub fn all_cores() -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { workers, ..Self::ONE }
+    }
 
     fn number(self) -> String {
         format!("{}-{}-{}-{}", self.workers, self.hosts, self.servers, self.farms)

@@ -40,7 +40,7 @@ impl Row {
     /// Frontgate's median against the better of the others.
     fn ratio(&self) -> Option<f64> {
         let (ours, best) = (median(self.of(Kind::Frontgate)?), self.best());
-        best.is_finite().then(|| ours / best)
+        (best.is_finite() && best > 0.0).then(|| ours / best)
     }
 }
 
@@ -129,7 +129,8 @@ impl Report {
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 820 {height}\" \
              font-family=\"system-ui, sans-serif\" font-size=\"13\">\n\
-             <style>text {{ fill: #24292f }} @media (prefers-color-scheme: dark) {{ text {{ fill: #e6edf3 }} }}</style>\n\
+             <style>text {{ fill: #24292f }} @media (prefers-color-scheme: dark) {{ text {{ fill: #e6edf3 }} }} \
+             text.inside {{ fill: #ffffff }}</style>\n\
              <text x=\"10\" y=\"22\" font-size=\"16\" font-weight=\"600\">Cost beside the better of nginx and HAProxy (shorter is better)</text>\n"
         );
         let mut y = 46.0;
@@ -137,18 +138,21 @@ impl Report {
             let best = row.best();
             let _ = writeln!(out, "<text x=\"10\" y=\"{}\">{}</text>", y + line * 1.7, row.work);
             for (kind, color) in
-                [(Kind::Frontgate, "#0a7d5a"), (Kind::Nginx, "#8c959f"), (Kind::HaProxy, "#57606a")]
+                [(Kind::Frontgate, "#0a7d5a"), (Kind::Nginx, "#6e7781"), (Kind::HaProxy, "#424a53")]
             {
                 let Some(figures) = row.of(kind) else { continue };
                 let figure = median(figures);
                 // Twice the better peer fills the width.
                 let bar = (figure / best / 2.0).min(1.0) * width;
+                let (at, class) = match bar > 250.0 {
+                    true => (left + 6.0, " class=\"inside\""),
+                    false => (left + bar + 6.0, ""),
+                };
                 let _ = writeln!(
                     out,
                     "<rect x=\"{left}\" y=\"{y}\" width=\"{bar:.0}\" height=\"{}\" fill=\"{color}\" rx=\"2\"/>\
-                     <text x=\"{:.0}\" y=\"{}\" font-size=\"11\">{} {figure:.1} {}</text>",
+                     <text x=\"{at:.0}\" y=\"{}\" font-size=\"11\"{class}>{} {figure:.1} {}</text>",
                     line - 4.0,
-                    if bar > 250.0 { left + 6.0 } else { left + bar + 6.0 },
                     y + 13.0,
                     kind.name(),
                     row.unit
