@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 FROM docker.io/library/rust:1-bookworm AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates cmake g++ make pkg-config libclang-dev \
@@ -6,11 +5,11 @@ RUN apt-get update \
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
-    cargo build --locked --release --bin frontgate \
+# Nothing here needs BuildKit, which Debian's Docker does not use by itself.
+RUN cargo build --locked --release --bin frontgate \
  && install -D -m 0755 target/release/frontgate /out/usr/local/bin/frontgate \
- && strip /out/usr/local/bin/frontgate
+ && strip /out/usr/local/bin/frontgate \
+ && rm -rf target "$CARGO_HOME/registry"
 # What the program needs to run, and nothing besides: the libraries it is linked with, the
 # authorities of the web, a name for the user. No shell, no package manager, no other program.
 RUN ldd /out/usr/local/bin/frontgate | grep -o '/[^ ]*' | sort -u > /libraries \

@@ -11,8 +11,26 @@ export FRONTGATE_IMAGE=${IMAGE:-frontgate-test}
 export HTTPS_PORT=${HTTPS_PORT:-18443} HTTP_PORT=${HTTP_PORT:-18080}
 stand_in=localhost/frontgate-test-haproxy
 
+# A project of its own: `down --volumes` at the end takes away what is there under this name, and a
+# deployment of deploy/compose.yaml that runs here is called frontgate.
+project=frontgate-test
+export COMPOSE_PROJECT_NAME=$project
+if [ -n "$("$ENGINE" ps --all --quiet --filter "label=com.docker.compose.project=$project")" ]; then
+    echo "There are containers of $project: another test runs, or one was killed. If they may go:" >&2
+    echo "    $ENGINE ps --all --quiet --filter label=com.docker.compose.project=$project | xargs $ENGINE rm --force" >&2
+    exit 1
+fi
+
 if [ "$ENGINE" = docker ]; then
-    compose=(docker compose)
+    if docker compose version >/dev/null 2>&1; then
+        compose=(docker compose)
+    elif docker-compose version --short 2>/dev/null | grep -q '^v\?[2-9]'; then
+        compose=(docker-compose)
+    else
+        echo "Docker has no Compose 2 here: install docker-compose-plugin from Docker's repository, or" >&2
+        echo "docker-compose of Debian 13 or newer. (Version 1, of Debian 12, does not know deploy/compose.yaml.)" >&2
+        exit 1
+    fi
 else
     venv=$IMAGE_DIR/podman-compose
     [ -x "$venv/bin/podman-compose" ] || {
@@ -37,7 +55,7 @@ else
         export HAPROXY_IMAGE=$stand_in
     fi
 fi
-compose+=(-f deploy/compose.yaml)
+compose+=(-p "$project" -f deploy/compose.yaml)
 work=$(mktemp -d)
 up() { "${compose[@]}" "$@" >>"$work/compose.log" 2>&1; }
 finish() {
@@ -46,7 +64,7 @@ finish() {
     wait
     if [ $code != 0 ]; then
         tail -n 40 "$work/compose.log"
-        for gate in gate1 gate2 balancer; do "${compose[@]}" logs "$gate" 2>&1 | grep -v '"status":200' | tail -n 20; done
+        for gate in gate1 gate2 balancer; do "${compose[@]}" logs "$gate" 2>&1 | grep -v '"status":200' | tail -n 20 || true; done
     fi
     up down --volumes || true
     rm -rf "$work"
@@ -64,9 +82,10 @@ targets=("meet /meet/alice/X7K2" "lyncweb2 /scheduler/" "wac /hosting/discovery"
 # The image has no program but Frontgate: certificates come out with cp.
 ca() {
     if [ "$ENGINE" = docker ]; then
-        docker compose -f deploy/compose.yaml cp gate1:/lab/public-ca.pem "$work/ca.pem"
+        "${compose[@]}" cp gate1:/lab/public-ca.pem "$work/ca.pem"
     else
-        podman cp "$(podman ps --quiet --filter label=com.docker.compose.service=gate1)":/lab/public-ca.pem "$work/ca.pem"
+        podman cp "$(podman ps --quiet --filter label=com.docker.compose.service=gate1 \
+            --filter "label=com.docker.compose.project=$project")":/lab/public-ca.pem "$work/ca.pem"
     fi
 }
 for _ in $(seq 60); do

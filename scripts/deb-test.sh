@@ -120,6 +120,10 @@ inside dpkg -i "/tmp/$(package 1)" 2>"$work/told" || fail "install: $(cat "$work
 grep -q 'write /etc/frontgate/config.yaml' "$work/told" || fail "nobody says what is next"
 [ -z "$(inside dpkg --verify frontgate)" ] || fail "dpkg --verify"
 has 755 root:root /usr/bin/frontgate
+for example in keepalived/keepalived.conf prometheus/alerts.yaml grafana/frontgate.json; do
+    has 644 root:root "/usr/share/doc/frontgate/examples/$example"
+    cmp "deploy/$example" "$root/usr/share/doc/frontgate/examples/$example" || fail "$example"
+done
 has 644 root:root /usr/lib/systemd/system/frontgate.service
 has 750 root:frontgate /etc/frontgate
 has 777 root:root /etc/systemd/system/multi-user.target.wants/frontgate.service

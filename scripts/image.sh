@@ -8,7 +8,7 @@ source scripts/engine.sh
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-source=$(git config --get remote.origin.url 2>/dev/null | grep '^https://' || true)
+source=$(scripts/source-url.sh "$(git config --get remote.origin.url 2>/dev/null || true)")
 arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-arg "SOURCE=$source"
     --tag "$name" .)
 if [ "$ENGINE" = docker ]; then

@@ -210,6 +210,32 @@ is ActiveState active "crash after a hand-over"
 kill -STOP "$(pgrep -f -P "$first" '^/usr/bin/frontgate run')"
 old=$(other "$old" "watchdog" 450)
 is ActiveState active "watchdog"
+rm -f "$work/holds"
+# Somebody has the port, for longer than the five starts take after which systemd gives up by default.
+python3 - "$work/holds" <<'PYTHON' &
+import socket, sys, time
+with socket.socket() as s:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for _ in range(600):
+        try: s.bind(("127.0.0.88", 88)); break
+        except OSError: time.sleep(0.1)
+    s.listen()
+    open(sys.argv[1], "w").close()
+    time.sleep(15)
+PYTHON
+holder=$!
+inside systemctl stop frontgate || fail "stop"
+i=0
+until [ -e "$work/holds" ]; do
+    i=$((i + 1)); [ "$i" -lt 100 ] || fail "nobody takes the port"
+    sleep 0.1
+done
+inside systemctl start --no-block frontgate
+sleep 12
+[ "$(property NRestarts)" -gt 5 ] || fail "it was started $(property NRestarts) times more while somebody had its port"
+wait "$holder"
+is ActiveState active "a port that somebody had"
+say "  started again $(property NRestarts) times until its port was free"
 echo 'nonsense: true' >>"$configuration"
 ! inside systemctl restart frontgate 2>/dev/null || fail "an invalid configuration starts"
 sleep 3

@@ -10,7 +10,8 @@ use frontgate::proxy_protocol::{Told, Version, write};
 use crate::{
     forwarded::{echo, seen},
     support::{
-        backend::{Backend, field},
+        SOON,
+        backend::{Backend, always, field},
         client::{Client, connect_from},
         frontgate::Frontgate,
         haproxy::Haproxy,
@@ -141,6 +142,47 @@ fn health_checks_of_haproxy_are_its_own() {
     }
     let line = frontgate.access_line("LOCAL", |l| l["path"] == "/v2");
     assert!(line.get("peer").is_none(), "nobody was named: {line}");
+}
+
+/// The page's own HAProxy: nobody new is sent to a Frontgate that is about to stop, although that one
+/// still accepts.
+#[test]
+fn haproxy_of_the_page_leaves_a_frontgate_that_stops() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proxy-protocol.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let block = page.split("# haproxy.cfg,").nth(1).unwrap().split("```").next().unwrap();
+    assert!(
+        page.contains("\nhealth: { listen: \"0.0.0.0:9181\" }\n") && block.contains(" port 9181 ")
+    );
+    let both = ["one", "two"].map(|name| {
+        let backend = Backend::plain(always(name));
+        let top = "health: { listen: 127.0.0.2:0 }\nshutdown: { delay: 60s, drain: 1s }";
+        (start(&backend, top, ""), backend)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let haproxy = Haproxy::start(dir.path(), 1, |addresses| {
+        let mut text = format!("# {block}").replace("bind :443", &format!("bind {}", addresses[0]));
+        text = text.replace(" port 9181 ", &format!(" source {BALANCER} "));
+        for ((frontgate, _), inside) in both.iter().zip(["10.0.1.1:443", "10.0.1.2:443"]) {
+            assert!(text.contains(inside), "{text}");
+            let (plain, health) = (frontgate.address("plain"), frontgate.address("health"));
+            text = text.replace(inside, &format!("{plain} port {}", health.port()));
+        }
+        text
+    });
+    // A round, as HAProxy takes turns.
+    let round = || {
+        let ask = || Client::plain(haproxy.addresses[0]).get("meet.contoso.com", "/").text();
+        let mut round = [(); 4].map(|()| ask());
+        round.sort();
+        round
+    };
+    until("both", SOON, || (round() == ["one", "one", "two", "two"]).then_some(()));
+    both[0].0.signal(libc::SIGTERM);
+    until("only the other", SOON, || (round() == ["two"; 4]).then_some(()));
+    // It would have answered.
+    let mut client = behind(both[0].0.address("plain"), header(Version::V2, "192.0.2.7:4711"));
+    assert_eq!(client.get("meet.contoso.com", "/").text(), "one");
 }
 
 #[test]

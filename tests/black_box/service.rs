@@ -201,6 +201,23 @@ fn the_unit_is_valid() {
     assert!(!told.contains("frontgate.service"), "{told}");
 }
 
+/// By default systemd gives up after five starts within ten seconds; a port may be free later.
+#[test]
+fn the_unit_is_started_again_for_as_long_as_it_takes() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/frontgate.service");
+    let text = std::fs::read_to_string(unit).unwrap();
+    let section = |name: &str| {
+        let rest = text.split(&format!("[{name}]\n")).nth(1).unwrap();
+        rest.split("\n[").next().unwrap().lines().collect::<Vec<_>>()
+    };
+    // In [Service] it would be ignored.
+    assert!(section("Unit").contains(&"StartLimitIntervalSec=0"), "{text}");
+    let service = section("Service");
+    assert!(service.contains(&"Restart=on-failure"), "{text}");
+    // Nobody but a person can mend that.
+    assert!(service.contains(&"RestartPreventExitStatus=78"), "{text}");
+}
+
 #[test]
 fn the_unit_has_few_rights() {
     // In tenths: below 2.0.

@@ -31,11 +31,11 @@ impl<'a> Gateways<'a> {
         let dir = tempfile::Builder::new().prefix("frontgate-failover").tempdir_in("/run").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_frontgate"), dir.path().join("frontgate")).unwrap();
+        // Connections whose address has moved never end by themselves.
+        let recommended = recommended().replace("drain: 30m", "drain: 10s");
         let text = format!(
-            "admin: {{ listen: 127.0.0.1:9180 }}
-state_dir: state
+            "{recommended}state_dir: state
 access_log: {{ path: access.log }}
-shutdown: {{ delay: 4s, drain: 10s }}
 listeners: [{{ name: plain, address: \"0.0.0.0:{PORT}\" }}]
 farms:
   a: {{ servers: [{{ address: {CLIENT}, ports: {{ http: {server} }} }}], bridge: http }}
@@ -61,6 +61,7 @@ publish:
             let own = dir.path().join(number.to_string());
             fs::create_dir(&own).unwrap();
             fs::write(own.join("frontgate.yaml"), &text).unwrap();
+            fs::write(own.join("admin.token"), "a-secret-of-both-of-them").unwrap();
             fs::write(own.join("keepalived.conf"), &keepalived).unwrap();
         }
         let mut gateways =
@@ -153,6 +154,7 @@ publish:
         let binary = self.dir.path().join("frontgate");
         let mut command = self.network.command(number, binary.to_str().unwrap());
         command.args(["run", "--config"]).arg(own.join("frontgate.yaml"));
+        command.env("ADMIN_ADDRESS", GATEWAYS[number].to_string());
         command.stderr(log(&own, "frontgate.log")).spawn().unwrap()
     }
 
@@ -171,7 +173,7 @@ publish:
     fn is_ready(&self, number: usize) -> bool {
         let binary = self.dir.path().join("frontgate");
         let mut command = self.network.command(number, binary.to_str().unwrap());
-        command.args(["healthcheck", "--admin", "127.0.0.1:9180"]).stderr(Stdio::null());
+        command.args(["healthcheck", "--admin", "127.0.0.1:9181"]).stderr(Stdio::null());
         command.status().unwrap().success()
     }
 
@@ -186,6 +188,15 @@ publish:
         }
         text
     }
+}
+
+/// What docs/high-availability.md says for two machines with one address.
+fn recommended() -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/high-availability.md");
+    let page = fs::read_to_string(page).unwrap();
+    let section = page.split("\n## Two machines, one address\n").nth(1).unwrap();
+    let block = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    block.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
 #[derive(Clone, Copy)]

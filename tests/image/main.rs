@@ -122,6 +122,38 @@ fn it_runs_without_any_right_and_reloads_when_links_are_swapped() {
     assert_eq!(container.stop(), 0);
 }
 
+/// docs/container.md about `--network host`: ports below 1024 are the machine's to give.
+#[test]
+fn low_ports_of_the_machine_need_its_permission() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let allowed = first.trim().parse::<u16>().unwrap() <= 443;
+    let backend = Backend::plain(always("one"));
+    let text = config("1", backend.port());
+    let low = text.replace(
+        "name: plain, address: \"127.0.0.1:0\"",
+        "name: plain, address: \"127.0.0.97:443\"",
+    );
+    assert_ne!(low, text);
+    let mounted = Mounted::new(&low);
+    println!("ports from {} on are everybody's here", first.trim());
+    let works = |container: &Container| {
+        assert_eq!(container.address("plain").to_string(), "127.0.0.97:443");
+        assert_eq!(ask(container, "meet.contoso.com").text(), "one");
+    };
+    if allowed {
+        return works(&Container::start(&mounted, &[]));
+    }
+    let volume = mounted.volume();
+    let bare = ["--network", "host", "--cap-drop=all", "-v", &volume];
+    let refused = Container::run(&[&bare[..], &[&image()]].concat());
+    refused.log_line("cannot bind 127.0.0.97:443: Permission denied");
+    assert_eq!(refused.stop(), 1);
+    // What Docker adds reaches root only.
+    if std::env::var("ENGINE").unwrap().ends_with("podman") {
+        works(&Container::start(&mounted, &["--cap-add", "NET_BIND_SERVICE"]));
+    }
+}
+
 #[test]
 fn a_bind_mounted_file_that_is_edited_in_its_place_is_read_again() {
     let one = Backend::plain(always("one"));
