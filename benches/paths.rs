@@ -4,7 +4,8 @@
 //! it fails if one of them grew by more than 5 %. `FRONTGATE_BLESS=1 make paths` writes the file.
 //! `cargo bench --bench paths -- time` prints nanoseconds, as JSON, for `make bench`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::{
     collections::BTreeMap,
