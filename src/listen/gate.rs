@@ -10,16 +10,13 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
@@ -35,6 +32,7 @@ use super::{
     Connection,
     farewell::{farewell, hung_up},
     gather::Gather,
+    pulse::Pulse,
     socket::hand_over,
 };
 use crate::guard::{BodyEnd, Framing};
@@ -48,32 +46,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const PIECES: usize = 2;
 /// How long a client may take nothing of what is written to it.
 const STALLED: Duration = Duration::from_secs(300);
-
-/// When bytes last moved on a connection.
-pub(super) struct Pulse {
-    begun: Instant,
-    /// Milliseconds since then.
-    moved: AtomicU64,
-}
-
-impl Default for Pulse {
-    fn default() -> Self {
-        Self { begun: Instant::now(), moved: AtomicU64::new(0) }
-    }
-}
-
-impl Pulse {
-    fn beat(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved.store(now, Ordering::Relaxed);
-    }
-
-    /// Whether nothing has moved for this long.
-    pub(super) fn still_for(&self, long: Duration) -> bool {
-        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
-        self.begun.elapsed().saturating_sub(moved) >= long
-    }
-}
 
 /// A client connection that hands out one request at a time.
 pub(super) struct Gate {
@@ -187,6 +159,17 @@ impl Gate {
         let n = inner.read_buf(&mut self.ahead).await?;
         self.closed |= n == 0;
         Ok(n)
+    }
+
+    /// The first bytes of what was read ahead, in memory of their own: a poll holds them for as long
+    /// as it is held, and must not hold the buffer as well.
+    pub(super) fn take_head(&mut self, length: usize) -> BytesMut {
+        let head = BytesMut::from(self.ahead.get(..length).unwrap_or_default());
+        self.ahead.advance(head.len());
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        head
     }
 
     /// While a request is served and its body is over, the only news is that the client left.

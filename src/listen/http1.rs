@@ -133,7 +133,7 @@ async fn read_head(
     }
     loop {
         if let Some(end) = find_end(&gate.ahead, scanned) {
-            let bytes = gate.ahead.split_to(end);
+            let bytes = gate.take_head(end);
             return match inspect(&bytes, &settings.head_limits) {
                 // Servers expect the origin form.
                 Ok(head) if head.absolute => Next::Request(origin_form(&bytes, &head), head),

@@ -23,10 +23,7 @@ use pingora::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::{
-    Connection, Refusal, Settings, Stopping, View, body,
-    gate::{Gate, Pulse},
-};
+use super::{Connection, Refusal, Settings, Stopping, View, body, gate::Gate, pulse::Pulse};
 use crate::reason::BAD_HEADER;
 
 /// Malformed streams a connection may open before it is closed.

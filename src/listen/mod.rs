@@ -18,6 +18,7 @@ mod http2;
 mod inherited;
 mod owned;
 mod proxied;
+mod pulse;
 mod socket;
 mod tls;
 
