@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use super::{
-    Options, load,
+    Options, connections, load,
     peers::{HOST, Kind, Peer, Scale, Server},
     report::{Report, median},
 };
@@ -26,16 +26,26 @@ pub fn measure(options: &Options, dir: &Path, server: &Server, report: &mut Repo
         ("growth_hosts_1", "1 published host", Scale::ONE),
         ("growth_hosts_1000", "1,000 published hosts", Scale { hosts: 1000, ..Scale::ONE }),
         ("growth_hosts_100000", "100,000 published hosts", Scale { hosts: 100_000, ..Scale::ONE }),
+        ("growth_servers_2", "2 servers", Scale { servers: 2, ..Scale::ONE }),
         ("growth_servers_1000", "1,000 servers", Scale { servers: 1000, ..Scale::ONE }),
         ("growth_workers_2", "two workers", Scale { workers: 2, ..Scale::ONE }),
     ];
     for (key, name, scale) in scales {
         let peer = Peer::start(Kind::Frontgate, dir, server, scale);
+        // The first connection to each of a thousand servers is not what a request costs.
+        load::request(&peer, HOST, false, options.seconds);
         let costs: Vec<_> = (0..options.rounds)
             .map(|_| load::request(&peer, HOST, false, options.seconds))
             .collect();
         eprintln!("{key}: {:.1} µs/request", median(&costs));
         report.own.push((key, format!("a request with {name}"), median(&costs), "µs"));
+    }
+    for (key, name, count) in
+        [("growth_polls_1000", "1,000 of them", 1000), ("growth_polls_5000", "5,000 of them", 5000)]
+    {
+        let peer = Peer::start(Kind::Frontgate, dir, server, Scale::ONE);
+        let each = connections::polls(&peer, server, count);
+        report.own.push((key, format!("memory a held poll, {name}"), each, "KiB"));
     }
 }
 

@@ -183,8 +183,12 @@ farms:
         farm("off"),
     );
     for n in 0..scale.farms {
-        let _ =
-            writeln!(text, "  f{n}: {{ servers: [{{ name: x{n}, address: {} }}] }}", loopback(n));
+        let (address, ca) = (loopback(n), ca.display());
+        let _ = writeln!(
+            text,
+            "  f{n}: {{ servers: [{{ name: x{n}, address: {address}, ports: {{ https: {port} }} }}], \
+             tls: {{ ca: {ca}, name: {SERVER} }} }}"
+        );
     }
     text += &format!(
         "publish:\n  - {{ host: {HOST}, farm: signs }}\n  - {{ host: {HOST_H2}, farm: plain }}\n"
