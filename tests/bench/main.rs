@@ -68,9 +68,11 @@ fn main() {
         rows: Vec::new(),
         own: Vec::new(),
     };
+    let thousand = Scale { servers: 1000, ..Scale::ONE };
     for (works, scale) in [
         (one_worker(&options, dir.path()), Scale::ONE),
         (requests(ALL_CORES, options.seconds).into(), Scale::all_cores()),
+        (requests(THOUSAND_SERVERS, options.seconds).into(), thousand),
     ] {
         let works: Vec<_> = works.into_iter().filter(|work| options.wants(work.key)).collect();
         if works.is_empty() {
@@ -117,6 +119,11 @@ const ONE_WORKER: Requests = [
 const ALL_CORES: Requests = [
     ("all_cores_h1", "HTTP/1.1 → HTTP/1.1, a worker for every core", false),
     ("all_cores_h2", "HTTP/2 → HTTP/1.1, a worker for every core", true),
+];
+
+const THOUSAND_SERVERS: Requests = [
+    ("servers_1000_h1", "HTTP/1.1 → HTTP/1.1, 1,000 servers", false),
+    ("servers_1000_h2", "HTTP/2 → HTTP/1.1, 1,000 servers", true),
 ];
 
 fn requests<'a>(of: Requests, seconds: u64) -> [Work<'a>; 2] {

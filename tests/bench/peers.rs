@@ -202,6 +202,12 @@ farms:
     text
 }
 
+/// The one server, under as many addresses as there shall be servers.
+fn addresses(server: &Server, scale: Scale) -> impl Iterator<Item = SocketAddr> {
+    let port = server.address.port();
+    (0..scale.servers).map(move |n| SocketAddr::new(loopback(n).parse().unwrap(), port))
+}
+
 /// The server answers at all of these.
 fn loopback(n: usize) -> String {
     format!("127.0.{}.{}", 16 + n / 250, 1 + n % 250)
@@ -234,11 +240,12 @@ http {{
   proxy_ssl_server_name on; proxy_ssl_name {SERVER}; proxy_ssl_verify on;
   proxy_ssl_trusted_certificate {files}/internal-ca.pem; proxy_ssl_protocols TLSv1.2 TLSv1.3;
   proxy_read_timeout 1800s;
-  upstream farm {{ server {server}; keepalive 256; keepalive_requests 100000000; keepalive_timeout 60s; }}
+  upstream farm {{ {servers} keepalive {kept}; keepalive_requests 100000000; keepalive_timeout 60s; }}
   {one}{two}
 }}\n",
         workers = scale.workers,
-        server = server.address,
+        servers = addresses(server, scale).map(|at| format!("server {at};")).collect::<String>(),
+        kept = 256.max(4 * scale.servers),
         one = block(rsa, "public"),
         two = block(ecdsa, "public-ecdsa"),
     )
@@ -271,9 +278,12 @@ frontend public
   http-request set-header X-Forwarded-Proto https
   default_backend farm
 backend farm
-  server s1 {server} ssl verify required ca-file {files}/internal-ca.pem verifyhost {SERVER} sni str({SERVER}) pool-max-conn 256 pool-purge-delay 60s\n",
+  default-server ssl verify required ca-file {files}/internal-ca.pem verifyhost {SERVER} sni str({SERVER}) pool-max-conn 256 pool-purge-delay 60s
+{servers}",
         workers = scale.workers,
-        server = server.address,
+        servers = addresses(server, scale)
+            .map(|at| format!("  server s{at} {at}\n"))
+            .collect::<String>(),
     )
 }
 

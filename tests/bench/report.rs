@@ -54,6 +54,9 @@ pub fn median(figures: &[f64]) -> f64 {
 fn spread(figures: &[f64]) -> f64 {
     let smallest = figures.iter().copied().fold(f64::INFINITY, f64::min);
     let largest = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if smallest == largest {
+        return 0.0;
+    }
     (largest - smallest) / 2.0 / median(figures) * 100.0
 }
 
