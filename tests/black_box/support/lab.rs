@@ -1,6 +1,7 @@
 //! `frontgate lab` as a process: simulated servers and Frontgate before them.
 
 use std::{
+    io::{Read, Write},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::LazyLock,
@@ -39,8 +40,14 @@ impl Lab {
         });
         until("ready", SOON, || {
             let address = lab.address("/frontgate/admin");
-            std::net::TcpStream::connect(address).ok()?;
-            (Client::plain(address).get("localhost", "/readyz").status == 200).then_some(())
+            // Whoever held the port for it may still be there, and closes.
+            let mut asked = std::net::TcpStream::connect(address).ok()?;
+            asked.set_read_timeout(Some(SOON)).ok()?;
+            let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            asked.write_all(request.as_bytes()).ok()?;
+            let mut answer = Vec::new();
+            asked.read_to_end(&mut answer).ok()?;
+            answer.starts_with(b"HTTP/1.1 200 ").then_some(())
         });
         lab
     }
